@@ -1,0 +1,5 @@
+"""``python -m mlverify``."""
+
+from .cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""Multi-label attacks on torch modules and tensors, and the label knowledge graph."""

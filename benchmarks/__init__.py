@@ -1,0 +1,1 @@
+"""Benchmark commands: one module per published table or peer comparison."""

@@ -1,0 +1,1 @@
+"""Synthesis of maximal layered neighbourhoods."""
