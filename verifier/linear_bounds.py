@@ -211,8 +211,9 @@ class LinearBounds:
             total = total + constant
             number = operator.inputs[0]
         centre = patches.dot((bounds.lower[0] + bounds.upper[0]) / 2)
-        radius = Patches(patches.coefficients.abs(), patches.stride, patches.padding)
+        radius = patches.with_coefficients(patches.coefficients.abs())
         extreme = total + centre + radius.dot((bounds.upper[0] - bounds.lower[0]) / 2)
+        extreme = extreme.permute(0, 3, 1, 2)
         half = extreme.shape[1] // 2
         return -extreme[:, half:], extreme[:, :half]
 
@@ -229,10 +230,9 @@ class LinearBounds:
         if operator.dilation != (1, 1):
             kernel = _dilate(kernel, operator.dilation)
         rows = torch.cat([kernel, -kernel])
-        shape = (batch, 2 * out, *operator.shape[1:], *kernel.shape[1:])
-        patches = Patches(rows[None, :, None, None].expand(shape), operator.stride, operator.padding[:2])
-        constant = torch.cat([bias, -bias])[None, :, None, None].expand(shape[:4])
-        return patches, constant
+        positions = (operator.shape[1], operator.shape[2])
+        patches = Patches(rows[None, None, None], positions, operator.stride, operator.padding[:2])
+        return patches, torch.cat([bias, -bias]).expand(batch, *positions, 2 * out)
 
     def _patch_step(
         self, number: int, operator: Operator, patches: Patches, bounds: Bounds, inner: Freedom | None
@@ -246,12 +246,12 @@ class LinearBounds:
             case Scale():
                 scale = self.module.array("scale", number - 1).expand(bounds.batch, *operator.shape)
                 shift = self.module.array("shift", number - 1).expand(bounds.batch, *operator.shape)
-                moved = Patches(patches.coefficients * patches.windows_of(scale), patches.stride, patches.padding)
+                moved = patches.with_coefficients(patches.coefficients * patches.windows_of(scale))
                 return moved, patches.dot(shift)
             case Conv():
                 bias = self.module.array("bias", number - 1)[None, :, None, None]
                 inside = patches.windows_of(torch.ones_like(bounds.lower[number][:1]))
-                kept = Patches(patches.coefficients * inside, patches.stride, patches.padding)
+                kept = patches.with_coefficients(patches.coefficients * inside)
                 constant = kept.dot(bias.expand(bounds.batch, *operator.shape))
                 weight = self.module.array("weight", number - 1)
                 padding = operator.padding[:2]
@@ -405,16 +405,16 @@ class LinearBounds:
 
 
 def _dense_relu(rows: Tensor, lines: ReluLines) -> tuple[list[Tensor], Tensor]:
-    positive, negative = rows.clamp(min=0), rows.clamp(max=0)
+    positive = rows.clamp(min=0)
     constant = (positive * lines.upper_shift).flatten(2).sum(dim=2)
-    return [positive * lines.upper_slope + negative * lines.lower_slope], constant
+    return [rows * lines.lower_slope + positive * (lines.upper_slope - lines.lower_slope)], constant
 
 
 def _patch_relu(patches: Patches, lines: ReluLines) -> tuple[Patches, Tensor]:
-    positive, negative = patches.coefficients.clamp(min=0), patches.coefficients.clamp(max=0)
-    constant = (positive * patches.windows_of(lines.upper_shift)).sum(dim=(4, 5, 6))
-    moved = positive * patches.windows_of(lines.upper_slope) + negative * patches.windows_of(lines.lower_slope)
-    return Patches(moved, patches.stride, patches.padding), constant
+    positive = patches.with_coefficients(patches.coefficients.clamp(min=0))
+    gap = patches.windows_of(lines.upper_slope - lines.lower_slope)
+    moved = patches.coefficients * patches.windows_of(lines.lower_slope) + positive.coefficients * gap
+    return patches.with_coefficients(moved), positive.dot(lines.upper_shift)
 
 
 def _dilate(kernel: Tensor, dilation: tuple[int, int]) -> Tensor:

@@ -18,15 +18,20 @@ DENSE_ADVANTAGE = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patches:
-    """Coefficients of row (r, i, j) on inputs (c, i * stride + a - padding, j * stride + b - padding).
+    """Coefficients of row (i, j, r) on inputs (c, i * stride + a - padding, j * stride + b - padding).
+
+    Rows of one position lie next to one another, so that what their window sees is read once for all.
 
     Attributes:
-        coefficients: (batch, rows, height, width, channels, kernel_height, kernel_width).
+        coefficients: (batch, height, width, rows, channels, kernel_height, kernel_width); batch, height and
+            width may be 1 where all share them.
+        positions: (height, width) of the bounded value.
         stride: of the window in the current value.
         padding: (top, left) by which windows start outside.
     """
 
     coefficients: Tensor
+    positions: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
 
@@ -39,20 +44,24 @@ class Patches:
         """What every window sees of ``value`` (batch, channels, height, width).
 
         Returns:
-            View (batch, 1, height, width, channels, kernel_height, kernel_width) that broadcasts with the
+            (batch, height, width, 1, channels, kernel_height, kernel_width), which broadcasts with the
             coefficients; positions outside the value read ``fill``.
         """
-        rows, cols = self.coefficients.shape[2:4]
+        rows, cols = self.positions
         kernel = self.kernel
         bottom = (rows - 1) * self.stride[0] + kernel[0] - value.shape[2] - self.padding[0]
         right = (cols - 1) * self.stride[1] + kernel[1] - value.shape[3] - self.padding[1]
         padded = functional.pad(value, (self.padding[1], right, self.padding[0], bottom), value=fill)
         seen = padded.unfold(2, kernel[0], self.stride[0]).unfold(3, kernel[1], self.stride[1])
-        return seen.permute(0, 2, 3, 1, 4, 5).unsqueeze(1)
+        return seen.permute(0, 2, 3, 1, 4, 5).contiguous().unsqueeze(3)
 
     def dot(self, value: Tensor) -> Tensor:
-        """Rows (batch, rows, height, width) of the coefficients applied to ``value``."""
-        return (self.coefficients * self.windows_of(value)).sum(dim=(4, 5, 6))
+        """Rows (batch, height, width, rows) of the coefficients applied to ``value``."""
+        return (self.coefficients.flatten(4) @ self.windows_of(value).flatten(4).transpose(3, 4)).squeeze(4)
+
+    def with_coefficients(self, coefficients: Tensor) -> "Patches":
+        """Other coefficients on the same windows."""
+        return Patches(coefficients, self.positions, self.stride, self.padding)
 
     def through_conv(
         self, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int
@@ -70,6 +79,7 @@ class Patches:
         moved = _transposed(flat, weight, stride, dilation, groups, (channels, *kernel))
         return Patches(
             moved.reshape(*self.coefficients.shape[:4], channels, *kernel),
+            self.positions,
             (self.stride[0] * stride[0], self.stride[1] * stride[1]),
             (self.padding[0] * stride[0] + padding[0], self.padding[1] * stride[1] + padding[1]),
         )
