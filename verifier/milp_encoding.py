@@ -171,32 +171,27 @@ def _build(
     for operator, plan in zip(network.operators[: network.output], reduction.plans, strict=False):
         number = len(values)
         inputs = [values[source] for source in operator.inputs]
+        still = _still(reduction, number)
         if plan is None:
-            values.append(_constants(bounds[number], program.columns))
+            values.append(still)
         else:
-            built = _value(program, plan, inputs, values, bounds, bounds[number])
-            values.append(_pinned(built, bounds[number], reduction, number))
+            needed = np.flatnonzero(reduction.needed[number])
+            built = _value(program, plan, inputs, values, bounds, still)
+            values.append(_placed(still, [(needed, built.rows(needed))]))
     return values
 
 
 def _pixels(program: ProgramBuilder, region: Interval, reduction: Reduction) -> AffineMap:
     moving = np.flatnonzero(reduction.needed[0])
     columns = program.continuous(region.lower.reshape(-1)[moving], region.upper.reshape(-1)[moving])
-    still = _constants(region, program.columns)
-    return _placed(still, [(moving, AffineMap(program.at(columns), np.zeros(len(moving))))])
+    variables = AffineMap(program.at(columns), np.zeros(len(moving)))
+    return _placed(_still(reduction, 0), [(moving, variables)])
 
 
-def _constants(interval: Interval, variables: int) -> AffineMap:
-    """The elements that bounds pin to a number; the others are not built (NaN)."""
-    lower, upper = interval.lower.reshape(-1), interval.upper.reshape(-1)
-    constant = np.where(lower >= upper, lower, np.nan)
-    return AffineMap(sparse.csr_matrix((len(lower), variables)), constant)
-
-
-def _pinned(value: AffineMap, interval: Interval, reduction: Reduction, number: int) -> AffineMap:
-    """A built value with the elements that were not needed replaced by their constants."""
-    needed = np.flatnonzero(reduction.needed[number])
-    return _placed(_constants(interval, value.variables), [(needed, value.rows(needed))])
+def _still(reduction: Reduction, number: int) -> AffineMap:
+    """The elements of a value that do not move; the others are not built yet (NaN)."""
+    constants = reduction.constants[number]
+    return AffineMap(sparse.csr_matrix((len(constants), 0)), constants)
 
 
 def _placed(base: AffineMap, parts: Sequence[tuple[IndexArray, AffineMap]]) -> AffineMap:
@@ -217,7 +212,7 @@ def _value(
     inputs: Sequence[AffineMap],
     values: Sequence[AffineMap],
     bounds: ValueBounds,
-    interval: Interval,
+    still: AffineMap,
 ) -> AffineMap:
     match plan:
         case AffineStep():
@@ -238,7 +233,7 @@ def _value(
             source = values[plan.source]
             output = encode_pool(program, plan, source, bounds[plan.source])
             parts = [(plan.copied, source.rows(plan.winners)), (plan.open, _variables(program, output))]
-    return _placed(_constants(interval, program.columns), parts)
+    return _placed(still, parts)
 
 
 def _falling(source: AffineMap, slope: float) -> AffineMap:

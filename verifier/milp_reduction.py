@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .affine import AffineStep, IndexArray, affine_step
 from .interval import Interval, ValueBounds
+from .milp_constants import constant_values
 from .network import Network
 from .operators import FloatArray, MaxPool, Operator, Relu
 from .windows import OUTSIDE
@@ -74,10 +75,12 @@ class Reduction:
     Attributes:
         plans: per operator, None for those that nothing needs.
         needed: per value, flat mask of the elements that move and are read.
+        constants: per value, flat: the number of every element that does not move, NaN for the others.
     """
 
     plans: tuple[Plan | None, ...]
     needed: tuple[Mask, ...]
+    constants: tuple[FloatArray, ...]
 
 
 def reduce_network(network: Network, bounds: ValueBounds, outputs: IndexArray) -> Reduction:
@@ -88,19 +91,16 @@ def reduce_network(network: Network, bounds: ValueBounds, outputs: IndexArray) -
         bounds: on every value over the region.
         outputs: the scores that are asked about.
     """
-    needed = [np.zeros(interval.lower.size, dtype=np.bool_) for interval in bounds.values]
+    constants = constant_values(network, bounds)
+    needed = [np.zeros(value.size, dtype=np.bool_) for value in constants]
     needed[network.output][outputs] = True
     plans: list[Plan | None] = [None] * len(network.operators)
     for number in range(network.output, -1, -1):
-        needed[number] &= ~_fixed(bounds[number])
+        needed[number] &= np.isnan(constants[number])
         if number and needed[number].any():
             plans[number - 1] = _planned(network, bounds, number, np.flatnonzero(needed[number]))
             _pull(network.operators[number - 1], plans[number - 1], needed)
-    return Reduction(tuple(plans), tuple(needed))
-
-
-def _fixed(interval: Interval) -> Mask:
-    return np.asarray(interval.lower >= interval.upper).reshape(-1)
+    return Reduction(tuple(plans), tuple(needed), constants)
 
 
 def _planned(network: Network, bounds: ValueBounds, number: int, rows: IndexArray) -> Plan:
