@@ -98,7 +98,7 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 def _object_pixels(pixels: NDArray[np.generic], *, has_alpha: bool) -> NDArray[np.bool_]:
     if pixels.ndim == 2:
-        return pixels != 0
+        return np.asarray(pixels != 0)
     colours = pixels[..., :-1] if has_alpha else pixels
     marked = np.any(colours != 0, axis=-1)
     return np.asarray(marked & (pixels[..., -1] != 0)) if has_alpha else np.asarray(marked)
