@@ -75,8 +75,8 @@ class LazyGroup(click.Group):
             raise
         except click.ClickException as error:
             # click's own code for these is 1, which means "violated" here
-            error.exit_code = ExitCode.BAD_INPUT
-            raise
+            error.show()
+            ctx.exit(ExitCode.BAD_INPUT)
         except (KeyboardInterrupt, click.Abort):
             _complain("interrupted")
             ctx.exit(ExitCode.INTERRUPTED)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +20,11 @@ from ..errors import InputError
 from ..verifier.preprocessing import Layout
 
 Command = Callable[..., Any]
-Choice = TypeVar("Choice", bound=StrEnum)
+if TYPE_CHECKING:
+    # generic in click's annotations only since 8.2
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType
 
 # a mean or deviation above this can't be meant for pixels in [0, 1]
 _LARGEST_PIXEL_UNIT = 2.0
@@ -56,7 +60,7 @@ class DecisionRule(StrEnum):
     THRESHOLD = "threshold"
 
 
-class EnumChoice(click.ParamType):
+class EnumChoice(ParamType):
     """One member of an enumeration, by its value."""
 
     def __init__(self, kind: type[StrEnum]) -> None:
@@ -71,7 +75,7 @@ class EnumChoice(click.ParamType):
             self.fail(f"'{value}' is not one of {', '.join(self.kind)}", param, ctx)
 
 
-class EpsilonType(click.ParamType):
+class EpsilonType(ParamType):
     """A perturbation size in pixel units [0, 1], written as a decimal or a fraction."""
 
     name = "epsilon"
@@ -86,7 +90,7 @@ class EpsilonType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class NumbersType(click.ParamType):
+class NumbersType(ParamType):
     """Numbers separated by commas, in pixel units."""
 
     name = "number[,number...]"

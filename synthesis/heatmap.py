@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import PropertyError
 from ..verifier.files import replacing
@@ -163,6 +163,8 @@ class HeatMap:
         _grey_level_axis(axes, scale)
 
     def _draw_bars(self, axes: "Axes", scale: "Normalize") -> None:
+        from matplotlib.ticker import MaxNLocator
+
         distances = np.arange(len(self.epsilons))
         axes.bar(
             distances,
@@ -187,7 +189,7 @@ class HeatMap:
         axes.set_xlim(-0.7, len(distances) - 0.3)
         axes.set_xlabel("layer: distance from the object [pixels]")
         axes.set_ylabel("epsilon [0..1]")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", alpha=0.35)
         axes.set_axisbelow(True)
         axes.spines[["top"]].set_visible(False)
@@ -281,9 +283,9 @@ def _grey_level_axis(axes: "Axes", scale: "Normalize") -> None:
     _decorate(second.yaxis, scale)
 
 
-def _to_levels(epsilon: FloatArray) -> FloatArray:
+def _to_levels(epsilon: ArrayLike) -> FloatArray:
     return np.asarray(epsilon) * _GREY_LEVELS
 
 
-def _from_levels(levels: FloatArray) -> FloatArray:
+def _from_levels(levels: ArrayLike) -> FloatArray:
     return np.asarray(levels) / _GREY_LEVELS
