@@ -1,8 +1,9 @@
 """How often the object of a label is found, against the true masks of DOUBLE-MNIST images.
 
 ``python -m mlverify.benchmarks.localisation DATA_DIR`` reads ``dmnist_samples.npz``,
-``dmnist_objects.npz`` and the networks ``dmnist_*.onnx`` from DATA_DIR and prints one row per network and method: the share of objects
-found (intersection over union above 0.5), the mean intersection over union, and the lowest confidence.
+``dmnist_objects.npz`` and the networks ``dmnist_*.onnx`` from DATA_DIR and prints one row per network and
+method: the share of objects found (intersection over union above 0.5), the mean intersection over union,
+and the lowest confidence.
 """
 
 import argparse
