@@ -21,6 +21,9 @@ class Tail(StrEnum):
     SIGMOID = "sigmoid"
 
 
+TAIL_OPERATORS = {"Softmax": Tail.SOFTMAX, "LogSoftmax": Tail.LOG_SOFTMAX, "Sigmoid": Tail.SIGMOID}
+
+
 @dataclass(frozen=True, slots=True)
 class NodeReport:
     """One row of the operator table that ``mlverify info`` prints."""

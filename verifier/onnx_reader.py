@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ..errors import DisagreementError, InputError, ModelFormatError, UnsupportedOperatorError
-from .network import Network, NodeReport, Tail
+from .network import TAIL_OPERATORS, Network, NodeReport, Tail
 from .onnx_graph import GraphFile, read_graph_file
 from .onnx_operators import Builder, attributes_of, read_node
 from .operators import Reshape, Scale, Shape, Transpose
@@ -25,7 +25,6 @@ AGREEMENT_SAMPLES = 8
 AGREEMENT_RELATIVE = 1e-4
 AGREEMENT_ABSOLUTE = 1e-5
 
-_TAILS = {"Softmax": Tail.SOFTMAX, "LogSoftmax": Tail.LOG_SOFTMAX, "Sigmoid": Tail.SIGMOID}
 _SHAPE_ONLY = {"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout"}
 
 
@@ -141,7 +140,7 @@ def _find_tail(nodes: Sequence[onnx.NodeProto], output: str) -> onnx.NodeProto |
     node = producer.get(output)
     while node is not None and node.op_type in _SHAPE_ONLY:
         node = producer.get(node.input[0])
-    return node if node is not None and node.op_type in _TAILS else None
+    return node if node is not None and node.op_type in TAIL_OPERATORS else None
 
 
 def _start(graph: GraphFile, preprocessing: Preprocessing) -> Builder:
@@ -233,7 +232,7 @@ def _finish(
         operators=operators,
         output=number,
         labels=described.labels,
-        tail=Tail.NONE if tail_node is None else _TAILS[tail_node.op_type],
+        tail=Tail.NONE if tail_node is None else TAIL_OPERATORS[tail_node.op_type],
         preprocessing=preprocessing,
         fixed_batch=graph.batch is not None,
         k=described.k,

@@ -59,9 +59,9 @@ class TorchNetwork(nn.Module):
         """Output of one operator at its input values (batch, *shape)."""
         match operator:
             case Relu():
-                return functional.leaky_relu(inputs[0], operator.negative_slope) if operator.negative_slope else (
-                    inputs[0].clamp(min=0)
-                )
+                if operator.negative_slope:
+                    return functional.leaky_relu(inputs[0], operator.negative_slope)
+                return functional.relu(inputs[0])
             case MaxPool():
                 return self.gather_windows(position, inputs[0]).amax(dim=-1).reshape(batch, *operator.shape)
             case Sum():
