@@ -83,7 +83,7 @@ def table(folder: Path) -> Iterator[str]:
     yield f"{'network':<24}{'method':<12}{'found':>12}{'mean IoU':>10}{'least confidence':>18}"
     for path in sorted(folder.glob("dmnist_*.onnx")):
         network = load_network(path)
-        scores = Judge(network).scores
+        scores = Judge(network).logits
         for method, gradient in (("occlusion", None), ("gradient", gradient_function(network))):
             rows = list(outcomes(samples, scores, gradient))
             found = sum(row.overlap > _FOUND for row in rows)

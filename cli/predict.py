@@ -45,7 +45,7 @@ def predict_command(
 
 def _print(question: Question) -> None:
     names, chosen = question.network.labels, set(question.predicted)
-    order = ranking(question.scores)
+    order = ranking(question.logits)
     rows = [
         (names[label], f"{question.scores[label]:.6g}", "yes" if label in chosen else "") for label in order
     ]
@@ -69,6 +69,6 @@ def _document(question: Question) -> dict[str, object]:
         "predicted": [network.labels[label] for label in question.predicted],
         "scores": [
             {"label": network.labels[label], "number": label, "score": float(question.scores[label])}
-            for label in ranking(question.scores)
+            for label in ranking(question.logits)
         ],
     }

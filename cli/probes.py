@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,7 +59,10 @@ def run_probes() -> Iterator[Finding]:
 
 def _guarded(part: str, probe: Probe) -> Finding:
     try:
-        return probe()
+        # importing other people's packages must not fill the report with their deprecations
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return probe()
     except Exception as error:
         return Finding(part, Health.MISSING, _reason(error))
 
@@ -177,19 +181,11 @@ def _gurobi_expiry(gurobipy: Any, environment: Any) -> str:
 
 
 def _lirpa() -> Finding:
-    """auto_LiRPA is optional: without it, bounds come from mlverify's own propagation."""
-    try:
-        version = importlib.metadata.version("auto_LiRPA")
-    except importlib.metadata.PackageNotFoundError:
-        remedy = "not installed (optional): pip install --no-deps auto_LiRPA==0.3"
-        return Finding("auto_LiRPA", Health.MISSING, remedy)
-    try:
-        import auto_LiRPA
-    except Exception as error:
-        return Finding(
-            "auto_LiRPA", Health.MISSING, f"{version} is installed but can't be imported ({_reason(error)})"
-        )
-    return Finding("auto_LiRPA", Health.OK, f"{version} in {Path(str(auto_LiRPA.__file__)).parent}")
+    """auto_LiRPA is optional: without it, bounds come from mlverify's own propagation alone."""
+    from ..verifier.lirpa import lirpa_status
+
+    status = lirpa_status()
+    return Finding("auto_LiRPA", Health.OK if status.usable else Health.MISSING, status.message)
 
 
 def _mnist() -> Finding:

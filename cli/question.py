@@ -27,6 +27,7 @@ class Question:
         image_path: the user's file.
         image: float32 input of the network's shape, pixels in [0, 1].
         scores: (labels,) of the user's file in onnxruntime.
+        logits: (labels,) the same before a trailing softmax or sigmoid, whose rounding can make ties.
         decision: how scores become a label set.
         predicted: the label set, most confident first.
     """
@@ -35,6 +36,7 @@ class Question:
     image_path: Path
     image: NDArray[np.float32]
     scores: NDArray[np.float32]
+    logits: NDArray[np.float32]
     decision: Decision
     predicted: tuple[int, ...]
 
@@ -78,6 +80,8 @@ def ask(
     """
     network = open_network(model, network_options)
     pixels = load_image(image, network.input_shape, resize=resize)
-    scores = Judge(network).scores(pixels[None])[0]
+    judge = Judge(network)
+    scores, logits = judge.scores(pixels[None])[0], judge.logits(pixels[None])[0]
     decision = decision_of(decision_options, network)
-    return Question(network, image, pixels, scores, decision, decision.predicted(scores))
+    predicted = decision.predicted(scores if isinstance(decision, Threshold) else logits)
+    return Question(network, image, pixels, scores, logits, decision, predicted)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _NPY_MAGIC = b"\x93NUMPY"
+_PNG_MAGIC = b"\x89PNG"
+_PNG_HEADER_BYTES = 26
+_PNG_GREY = 0
 _FORMATS = ("PNG", "JPEG")
 # file modes and the mode in which their pixels are read; alpha and 16-bit grey are treated apart
 _READ_AS = {"1": "L", "L": "L", "RGB": "RGB"}
@@ -106,6 +109,7 @@ def _read_start(path: Path) -> bytes:
 
 def _picture_pixels(path: Path) -> NDArray[np.float32]:
     """Pixels (channels, height, width) of a PNG or JPEG."""
+    _refuse_deep_colour(path)
     picture = _without_alpha(path, open_picture(path))
     if picture.mode in _SIXTEEN_BIT:
         return (np.asarray(picture, dtype=np.float32) / np.float32(65535))[None]
@@ -114,6 +118,17 @@ def _picture_pixels(path: Path) -> NDArray[np.float32]:
     pixels = np.asarray(picture.convert(_READ_AS[picture.mode]), dtype=np.uint8)
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     return _from_bytes(planes)
+
+
+def _refuse_deep_colour(path: Path) -> None:
+    """Pillow would silently drop the lower byte of 16-bit colour; PNG's header has depth and colour type."""
+    with path.open("rb") as stream:
+        header = stream.read(_PNG_HEADER_BYTES)
+    deep = header.startswith(_PNG_MAGIC) and len(header) == _PNG_HEADER_BYTES and header[24] == 16
+    if deep and header[25] != _PNG_GREY:
+        raise ImageError(
+            f"{path} has 16 bits per colour channel; save it with 8 bits, or as NPY with all of them"
+        )
 
 
 def _without_alpha(path: Path, picture: "Image") -> "Image":

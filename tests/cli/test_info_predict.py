@@ -126,3 +126,11 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, model, image):
         assert len(shown.stderr.strip().splitlines()) == 1
         assert not shown.stdout
     assert run("predict", model, big, "--resize").exit_code == 0
+
+
+def test_labels_are_told_apart_where_the_sigmoid_saturates(tmp_path, image):
+    bias = np.array([40.0, 60.0, 50.0])
+    path = linear_network(tmp_path / "n.onnx", np.zeros((3, 64)), (1, 8, 8), bias=bias, tail="Sigmoid")
+    document = json.loads(run("predict", path, image, "--format", "json").stdout)
+    assert document["predicted"] == ["1", "2"]
+    assert [row["number"] for row in document["scores"]] == [1, 2, 0]

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,18 @@ def test_sixteen_bit_png_is_scaled(tmp_path):
     values = np.array([[0, 65535, 32768]], dtype=np.uint16)
     image = load_image(png(tmp_path, values), (1, 1, 3))
     np.testing.assert_array_equal(image[0, 0], values[0].astype(np.float32) / np.float32(65535))
+
+
+def test_sixteen_bit_colour_is_refused_rather_than_rounded(tmp_path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0" + bytes(6))), chunk(b"IEND", b"")]
+    path = tmp_path / "deep.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(ImageError, match="16 bits per colour"):
+        load_image(path, (3, 1, 1))
 
 
 def test_palette_and_one_bit_are_converted(tmp_path, bytes_rgb):
