@@ -59,9 +59,8 @@ def run_probes() -> Iterator[Finding]:
 
 def _guarded(part: str, probe: Probe) -> Finding:
     try:
-        # importing other people's packages must not fill the report with their deprecations
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        # other packages' deprecations must not fill the report; recorded, because some reset the filters
+        with warnings.catch_warnings(record=True):
             return probe()
     except Exception as error:
         return Finding(part, Health.MISSING, _reason(error))
