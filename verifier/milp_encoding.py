@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from ..errors import DisagreementError
 from .affine import AffineMap, AffineStep, IndexArray
 from .interval import Interval, ValueBounds
 from .milp_layers import Range, encode_pool, encode_relu
@@ -91,7 +92,11 @@ def encode(
 
     Returns:
         A program, or word that none is needed.
+
+    Raises:
+        DisagreementError: for a bound that is NaN or reversed, which no comparison here would notice.
     """
+    _check(bounds)
     atoms = _Atoms.of(clause, bounds[network.output], atom_bounds)
     kept = atoms.possible()
     if kept.atoms < clause.needed:
@@ -113,6 +118,14 @@ def encode(
     )
 
 
+def _check(bounds: ValueBounds) -> None:
+    for number, interval in enumerate(bounds.values):
+        if not (interval.lower <= interval.upper).all():
+            raise DisagreementError(
+                f"bounds of value {number} are NaN or reversed; please report this network"
+            )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Atoms:
     """The atoms that can still reach zero, with outward bounds."""
@@ -128,6 +141,8 @@ class _Atoms:
         positive, negative = np.maximum(clause.weights, 0), np.minimum(clause.weights, 0)
         lower = positive @ scores.lower + negative @ scores.upper + clause.offsets
         upper = positive @ scores.upper + negative @ scores.lower + clause.offsets
+        if better is not None and np.isnan([better.lower, better.upper]).any():
+            raise DisagreementError("bounds of the atoms are NaN; please report this network")
         known = Interval(lower, upper) if better is None else Interval(lower, upper).intersect(better)
         return cls(clause.weights, clause.offsets, Range.of(known.lower, known.upper), clause.needed, -np.inf)
 
