@@ -94,7 +94,7 @@ def encode(
         A program, or word that none is needed.
 
     Raises:
-        DisagreementError: for a bound that is NaN or reversed, which no comparison here would notice.
+        DisagreementError: for a bound that is NaN, which no comparison here would notice.
     """
     _check(bounds)
     atoms = _Atoms.of(clause, bounds[network.output], atom_bounds)
