@@ -104,7 +104,7 @@ def encode(
     outputs = np.unique(np.nonzero(kept.weights)[1])
     reduction = reduce_network(network, bounds, outputs)
     program = ProgramBuilder()
-    values = _build(program, network, bounds, reduction)
+    values = build_values(program, network, bounds, reduction, network.output)
     last = values[network.output].widened(program.columns)
     expressions = _combined(kept, last)
     kept, expressions = kept.sharpened(expressions, program)
@@ -178,12 +178,12 @@ def _combined(atoms: _Atoms, scores: AffineMap) -> AffineMap:
     return AffineMap(sparse.csr_matrix(weights @ scores.matrix), weights @ scores.constant + atoms.offsets)
 
 
-def _build(
-    program: ProgramBuilder, network: Network, bounds: ValueBounds, reduction: Reduction
+def build_values(
+    program: ProgramBuilder, network: Network, bounds: ValueBounds, reduction: Reduction, last: int
 ) -> list[AffineMap]:
-    """All values in terms of the program's variables, which are added on the way."""
+    """The values 0 to ``last`` in terms of the program's variables, which are added on the way."""
     values = [_pixels(program, bounds[0], reduction)]
-    for operator, plan in zip(network.operators[: network.output], reduction.plans, strict=False):
+    for operator, plan in zip(network.operators[:last], reduction.plans, strict=False):
         number = len(values)
         inputs = [values[source] for source in operator.inputs]
         still = _still(reduction, number)

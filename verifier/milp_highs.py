@@ -128,7 +128,7 @@ def _prepared(model: MilpModel, budget: Budget, progress: _Progress, threads: in
     for name, value in options.items():
         solver.setOptionValue(name, value)
     _subscribe(solver, progress)
-    solver.passModel(_native(model))
+    solver.passModel(native_program(model))
     return solver
 
 
@@ -152,7 +152,8 @@ def _subscribe(solver: Any, progress: _Progress) -> None:
     solver.cbIpmInterrupt += interrupt
 
 
-def _native(model: MilpModel) -> Any:
+def native_program(model: MilpModel) -> Any:
+    """The program as HiGHS's own object, minimising the negated objective."""
     import highspy
 
     lp = highspy.HighsLp()
