@@ -22,6 +22,13 @@ SMALLEST_COEFFICIENT = 1e-12
 # Only signs matter to the caller, who names the ends with stop_above and stop_below: a gap that is relative
 # to the objective would end the search before the sign of a margin near zero is settled.
 ABSOLUTE_GAP = 1e-7
+# Heuristics that solve sub-programs for better points. Attacks have looked for points before; with the
+# cutoff these cost two thirds of the time of a proof (2.1 to 0.3 s, 3.0 to 0.6 s, 7.4 to 3.8 s).
+HEURISTICS_OFF = (
+    "mip_heuristic_run_rins",
+    "mip_heuristic_run_rens",
+    "mip_heuristic_run_root_reduced_cost",
+)
 
 
 @dataclass(slots=True)
@@ -119,6 +126,7 @@ def _prepared(model: MilpModel, budget: Budget, progress: _Progress, threads: in
         "small_matrix_value": SMALLEST_COEFFICIENT,
         "mip_rel_gap": 0.0,
         "mip_abs_gap": ABSOLUTE_GAP,
+        **dict.fromkeys(HEURISTICS_OFF, False),
     }
     if math.isfinite(budget.remaining):
         options["time_limit"] = budget.remaining
