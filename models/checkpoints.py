@@ -1,8 +1,6 @@
 """Checkpoints: weights in a safetensors file, with what is needed to rebuild the network."""
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .architectures import Architecture, specification
+from .files import write_whole
 
 _SCHEMA = "mlverify/checkpoint/1"
 
@@ -76,25 +75,6 @@ def load_checkpoint(file: Path) -> tuple[nn.Sequential, Provenance]:
             f"checkpoint '{file}' does not fit the architecture '{provenance.architecture.value}' it names"
         ) from error
     return network.eval(), provenance
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file so that it is either complete or untouched.
-
-    Args:
-        file: where to.
-        content: everything it shall hold.
-
-    Raises:
-        InputError: the folder is missing or not writable.
-    """
-    try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=file.name, delete=False) as stream:
-            stream.write(content)
-        Path(stream.name).chmod(0o644)
-        os.replace(stream.name, file)
-    except OSError as error:
-        raise InputError(f"'{file}' cannot be written: {error.strerror}; choose another place") from error
 
 
 def _read(file: Path) -> tuple[Provenance, dict[str, Tensor]]:

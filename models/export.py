@@ -18,7 +18,8 @@ from torch import nn
 
 from ..errors import DisagreementError, InputError
 from .architectures import specification
-from .checkpoints import Provenance, write_whole
+from .checkpoints import Provenance
+from .files import write_whole
 
 OPSET = 17
 # IR version 8 is the one of opset 17; older readers refuse newer ones without need.

@@ -6,7 +6,6 @@ Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digit
 import gzip
 import hashlib
 import os
-import tempfile
 import urllib.error
 import urllib.request
 import zlib
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .files import write_whole
 
 CLASSES = 10
 DIGIT_SIDE = 28
@@ -251,7 +251,4 @@ def _store(archive: bytes, entry: IdxFile, cache: Path) -> None:
     if hashlib.sha256(gzip.decompress(archive)).hexdigest() != entry.sha256:
         raise OSError("checksum differs")
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=cache, delete=False) as stream:
-        stream.write(archive)
-    # A rename is atomic: an interrupted download never leaves half a file under the real name.
-    os.replace(stream.name, cache / entry.name)
+    write_whole(cache / entry.name, archive)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from ..errors import MlverifyError
 from .architectures import specification
-from .checkpoints import Provenance, save_checkpoint, write_whole
+from .checkpoints import Provenance, save_checkpoint
 from .config import ScheduleConfig, TrainingConfig
 from .defences import TrainingStep
+from .files import write_whole
 from .losses import loss_function
 from .metrics import exact_match
 from .mnist import Digits
