@@ -146,7 +146,8 @@ def train(
             save_checkpoint(checkpoint, run.network, _provenance(config, history))
             write_whole(checkpoint.with_suffix(".csv"), _as_csv(history))
         watcher.epoch_done(history[-1])
-    return TrainingResult(run.network.cpu().eval(), _provenance(config, history), tuple(history))
+    network = _with_layout(run.network.cpu(), torch.contiguous_format).eval()
+    return TrainingResult(network, _provenance(config, history), tuple(history))
 
 
 def learning_rate(schedule: ScheduleConfig, progress: float) -> float:
@@ -208,7 +209,8 @@ class _Run:
         self._generator = torch.Generator(device).manual_seed(config.seed)
         self._start = time.perf_counter()
         self._test = _Tensors.of(held_out_images(config, digits.test), device)
-        self.network = _initial_network(config).to(device)
+        # Channels last makes the strided convolutions up to twice as fast on CPUs.
+        self.network = _with_layout(_initial_network(config).to(device), torch.channels_last)
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=config.schedule.learning_rate,
@@ -271,6 +273,12 @@ def _initial_network(config: TrainingConfig) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return specification(config.architecture).build()
+
+
+def _with_layout(network: nn.Sequential, layout: torch.memory_format) -> nn.Sequential:
+    """The network itself, its weights in another memory order."""
+    network.to(memory_format=layout)  # type: ignore[call-overload]
+    return network
 
 
 def _provenance(config: TrainingConfig, history: list[EpochMetrics]) -> Provenance:
