@@ -52,6 +52,10 @@ def train_command(
     if threads is not None:
         torch.set_num_threads(threads)
     target = output if output is not None else Path(config.with_suffix(".onnx").name)
+    if target.suffix != ".onnx":
+        raise InputError(
+            f"'{target}' must end in .onnx: checkpoint and metrics take its name with their suffix"
+        )
     if not target.absolute().parent.is_dir():
         raise InputError(f"the folder of '{target}' does not exist: make it first")
     chosen = resolve_device(Device(device))

@@ -39,6 +39,7 @@ def test_the_last_line_names_file_and_accuracy(config, tmp_path, mnist_folder):
 def test_mistakes_are_found_before_any_training(config, tmp_path):
     nowhere = run(config, "-o", tmp_path / "none" / "net.onnx")
     assert isinstance(nowhere.exception, InputError)
+    assert isinstance(run(config, "-o", tmp_path / "net.csv").exception, InputError)
     no_digits = run(config, "-o", tmp_path / "net.onnx", "--mnist", tmp_path)
     assert isinstance(no_digits.exception, InputError)
     assert "lacks" in str(no_digits.exception)
