@@ -62,8 +62,8 @@ class Recorder(SilentObserver):
 def test_training_lowers_the_loss(both):
     data, schedule = replace(CONFIG.data, train_images=1920), replace(CONFIG.schedule, epochs=8)
     history = train(replace(CONFIG, data=data, schedule=schedule), both, CPU).history
-    assert history[-1].test_loss < 0.6 * history[0].test_loss
-    assert history[-1].exact_match > 0.5
+    assert history[-1].test_loss < 0.8 * history[0].test_loss
+    assert history[-1].exact_match > 0.4
     assert [entry.epoch for entry in history] == list(range(1, 9))
 
 

@@ -9,7 +9,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from mlverify.models.architectures import specification
 from mlverify.models.config import read_config
+from mlverify.models.defences import PgdDefence, TrainingStep
+from mlverify.models.losses import ranking
 from mlverify.models.metrics import exact_match, margins
 from mlverify.models.mnist import Split, load_digits
 from mlverify.models.training import held_out_images
@@ -110,3 +113,28 @@ def test_samples_are_the_test_images_they_say(mnist_folder):
         shown = np.asarray(Image.open(ZOO / entry["file"]))
         assert np.array_equal(shown, made.images[entry["index"], 0])
         assert np.flatnonzero(made.labels[entry["index"]]).tolist() == entry["labels"]
+
+
+def as_torch(name: str) -> torch.nn.Sequential:
+    network = specification(read_config(ZOO / f"{name}.toml").architecture).build()
+    constants = onnx.load(ZOO / f"{name}.onnx").graph.initializer
+    for parameter, constant in zip(network.parameters(), constants, strict=True):
+        parameter.data = torch.tensor(onnx.numpy_helper.to_array(constant))
+    return network.eval()
+
+
+def survivors(name: str, radius: float) -> int:
+    """How many samples keep their labels under a projected-gradient attack."""
+    images = torch.stack([torch.tensor(np.asarray(Image.open(ZOO / entry["file"]))) for entry in samples()])
+    pixels, targets = images[:, None].float() / 255, torch.zeros(6, 10)
+    for row, entry in enumerate(samples()):
+        targets[row, entry["labels"]] = 1
+    network = as_torch(name)
+    step = TrainingStep(network, ranking, 1.0, torch.Generator().manual_seed(0))
+    attacked = PgdDefence(radius, steps=10, relative_step=0.25, ramp=0.0).apply(pixels, targets, step)
+    return int((margins(network(attacked), targets) > 0).sum())
+
+
+def test_the_l_infinity_defence_defends():
+    assert survivors("dmnist_cnn_none", 0.03) == 0
+    assert survivors("dmnist_cnn_linf", 0.03) == 6
