@@ -87,10 +87,10 @@ class Verifier:
         self._notice = notice
         self._told: set[str] = set()
 
-    def tell(self, message: str) -> None:
-        """Pass a notice on, once."""
-        if message not in self._told:
-            self._told.add(message)
+    def tell(self, subject: str, message: str) -> None:
+        """Pass a notice on, once per subject."""
+        if subject not in self._told:
+            self._told.add(subject)
             self._notice(message)
 
     def verify(self, problem: Problem, budget: Budget | None = None) -> Result:
@@ -115,7 +115,7 @@ class Verifier:
             try:
                 return self._solve_with(GurobiBackend(), problem, known, clause, budget, settings)
             except SolverUnavailableError as error:
-                self.tell(f"{error}; HiGHS solves instead")
+                self.tell("gurobi", f"{error}; HiGHS solves instead of Gurobi, here and from now on where need be")
         return self._solve_with(HighsBackend(), problem, known, clause, budget, settings)
 
     def _solve_with(
