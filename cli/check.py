@@ -60,7 +60,11 @@ def _network(result: ResultFile, moved: Path | None) -> Network:
     """
     fields = result.get("model", dict)
     written = Path(str(fields.get("path", "")))
-    candidates = [moved] if moved is not None else [written, result.path.parent / written, result.path.parent / written.name]
+    candidates = (
+        [moved]
+        if moved is not None
+        else [written, result.path.parent / written, result.path.parent / written.name]
+    )
     path = next((item for item in candidates if item.is_file()), candidates[0])
     try:
         preprocessing = Preprocessing(
@@ -108,7 +112,9 @@ def _check_size(result: ResultFile, epsilons: NDArray[np.float64]) -> None:
         raise InputError(f"{result.path}: {len(weights)} weights for {len(epsilons)} epsilons")
     size = float(weights @ epsilons)
     if not np.isclose(size, result.get("size", float), rtol=1e-9, atol=0.0):
-        raise DisagreementError(f"{result.path} claims size {result.get('size', float)}, its epsilons give {size}")
+        raise DisagreementError(
+            f"{result.path} claims size {result.get('size', float)}, its epsilons give {size}"
+        )
 
 
 # --- verify ---------------------------------------------------------------------------------------------
@@ -126,7 +132,9 @@ def _check_verify(result: ResultFile, network: Network, options: EngineOptions) 
 def _problem(result: ResultFile, network: Network, arrays: Mapping[str, NDArray[Any]]) -> Problem:
     try:
         region = Region(arrays["lower"].astype(np.float64), arrays["upper"].astype(np.float64))
-        clause = Clause(arrays["weights"].astype(np.float64), arrays["offsets"].astype(np.float64), int(arrays["needed"]))
+        clause = Clause(
+            arrays["weights"].astype(np.float64), arrays["offsets"].astype(np.float64), int(arrays["needed"])
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{result.path}: its arrays are damaged ({error}); write the result again") from None
     return Problem(network, region, Property((clause,), result.get("property", str)))
@@ -139,7 +147,9 @@ def _replay(result: ResultFile, problem: Problem) -> _Finding:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} can't be read as the witness ({error})") from None
     if image.shape != problem.region.shape or image.dtype != np.float32:
-        raise InputError(f"{path} is {image.dtype} {image.shape}; a float32 input of the network was expected")
+        raise InputError(
+            f"{path} is {image.dtype} {image.shape}; a float32 input of the network was expected"
+        )
     if not problem.region.contains(image):
         raise DisagreementError(f"{path} lies outside the region of {result.path}: it is no witness")
     judged = Replay(problem.network).judge(problem.region, problem.property, image)
@@ -152,7 +162,9 @@ def _prove(problem: Problem, options: EngineOptions) -> _Finding:
     with interruptible(options.timeout) as (budget, _):
         found = Verifier(problem.network, settings_of(options), note).verify(problem, budget)
     if found.verdict is Verdict.VIOLATED:
-        raise DisagreementError("the result claims that the property holds, and a witness was found against it")
+        raise DisagreementError(
+            "the result claims that the property holds, and a witness was found against it"
+        )
     return _Finding(found.verdict is Verdict.HOLDS, f"{found.engine}: {found.reason}")
 
 

@@ -26,7 +26,9 @@ def settings_of(options: EngineOptions) -> Settings:
     torch.set_num_threads(TORCH_THREADS)
     cuda = torch.cuda.is_available()
     if options.device is DeviceName.CUDA and not cuda:
-        raise InputError("--device cuda: torch sees no CUDA device here; use --device cpu or see `mlverify doctor`")
+        raise InputError(
+            "--device cuda: torch sees no CUDA device here; use --device cpu or see `mlverify doctor`"
+        )
     device = "cuda" if cuda and options.device is not DeviceName.CPU else "cpu"
     threads = options.threads or os.cpu_count() or 1
     return Settings(Solver(options.solver.value), threads, options.seed, device)

@@ -49,8 +49,12 @@ _EXIT = {
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option("--eps", type=EpsilonType(), help="Largest change of a pixel, 0 to 1; may be written 2/255.")
-@click.option("--epsilons", type=click.Path(path_type=Path), help="Per layer, from a result of `mlverify synth`.")
-@click.option("--mask", type=click.Path(path_type=Path), help="PNG: only its non-zero pixels change (with --eps).")
+@click.option(
+    "--epsilons", type=click.Path(path_type=Path), help="Per layer, from a result of `mlverify synth`."
+)
+@click.option(
+    "--mask", type=click.Path(path_type=Path), help="PNG: only its non-zero pixels change (with --eps)."
+)
 @click.option("--target", help="Label that must stay  [default: the most confident one]")
 @network_options
 @decision_options
@@ -92,7 +96,9 @@ def verify_command(
     raise SystemExit(ExitCode.INTERRUPTED if was_pressed() else _EXIT[result.verdict])
 
 
-def _region(question: Question, eps: float | None, epsilons: Path | None, mask: Path | None) -> tuple[Region, Fields]:
+def _region(
+    question: Question, eps: float | None, epsilons: Path | None, mask: Path | None
+) -> tuple[Region, Fields]:
     if (eps is None) == (epsilons is None):
         raise InputError("give either --eps EPSILON or --epsilons SYNTH.json")
     if epsilons is not None:
@@ -147,7 +153,9 @@ def _logit(question: Question, value: float) -> float:
         case Tail.SIGMOID if 0.0 < value < 1.0:
             return float(np.log(value) - np.log1p(-value))
         case Tail.SIGMOID:
-            raise InputError(f"--threshold {value:g} is not between 0 and 1, the range of this network's scores")
+            raise InputError(
+                f"--threshold {value:g} is not between 0 and 1, the range of this network's scores"
+            )
         case _:
             raise InputError(
                 "a threshold on softmax scores is not linear in the logits; use --decision top-k, or a network "
@@ -177,8 +185,12 @@ def _write(path: Path, fields: Fields, problem: Problem, result: Result) -> Fiel
 
 def _print(question: Question, result: Result, asked: Property) -> None:
     click.echo(asked.text)
-    rows = [(stage.engine, stage.verdict.value, f"{stage.seconds:.2f} s", stage.detail) for stage in result.stages]
-    print_table(("engine", "verdict", "time", "detail"), rows, [_tone(stage.verdict) for stage in result.stages])
+    rows = [
+        (stage.engine, stage.verdict.value, f"{stage.seconds:.2f} s", stage.detail) for stage in result.stages
+    ]
+    print_table(
+        ("engine", "verdict", "time", "detail"), rows, [_tone(stage.verdict) for stage in result.stages]
+    )
     if result.witness is not None:
         scores, names = result.witness.scores, question.network.labels
         order = np.argsort(-scores, kind="stable")[: min(len(scores), 4)]

@@ -86,7 +86,10 @@ class Expansion:
             on_size(min(1.0, self._settings.smallest_step / step if step < first else 0.0), self.size)
 
     def _expanded(self, step: float) -> FloatArray:
-        growth = np.maximum(self.epsilons * step, np.where(self.epsilons < self._settings.floor, self._settings.floor * step, 0.0))
+        growth = np.maximum(
+            self.epsilons * step,
+            np.where(self.epsilons < self._settings.floor, self._settings.floor * step, 0.0),
+        )
         return np.minimum(self.epsilons + np.where(self._weights > 0, growth, 0.0), 1.0)
 
     def _try(self, candidate: FloatArray, cutting: FloatArray, budget: Budget) -> bool:

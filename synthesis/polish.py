@@ -39,7 +39,9 @@ class PolishSettings:
     trust: float = 0.05
 
 
-def polish(rows: CertifiedRows, settings: PolishSettings, budget: Budget, on_size: OnSize) -> SearchPoint | None:
+def polish(
+    rows: CertifiedRows, settings: PolishSettings, budget: Budget, on_size: OnSize
+) -> SearchPoint | None:
     """Improve the best point of ``rows``; returns the best one, the same when nothing was gained."""
     if rows.best is None or rows.best.slopes is None:
         return rows.best
@@ -79,7 +81,9 @@ def _direction(rows: CertifiedRows, epsilons: FloatArray, trust: float) -> Float
     values = upper.detach().cpu().double().numpy()
     order = np.argsort(-values)[:LINEARISED]
     near = [int(row) for row in order if values[row] > -NEAR] or [int(order[0])]
-    slopes = [torch.autograd.grad(upper[row], variable, retain_graph=True)[0].cpu().double().numpy() for row in near]
+    slopes = [
+        torch.autograd.grad(upper[row], variable, retain_graph=True)[0].cpu().double().numpy() for row in near
+    ]
     reach = trust * np.maximum(epsilons, FLOOR)
     box = np.stack([np.maximum(-reach, -epsilons), np.minimum(reach, 1.0 - epsilons)], axis=1)
     room = -1.5 * SEARCH_MARGIN - values[near]

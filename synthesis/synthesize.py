@@ -264,7 +264,9 @@ class _Run:
         return float(self._problem.weights @ epsilons)
 
     def _synthesis(self, best: _Certified, expansion: Expansion | None) -> Synthesis:
-        reason = "interrupted" if self._budget.cancelled() else "time limit" if self._budget.exhausted else "done"
+        reason = (
+            "interrupted" if self._budget.cancelled() else "time limit" if self._budget.exhausted else "done"
+        )
         counts = Queries(bounds=self._bounds_queries)
         if expansion is not None:
             counts = Queries(expansion.attack, self._bounds_queries + expansion.bounds, 0, expansion.milp)
