@@ -114,12 +114,15 @@ def outside_top_k_average(scores: Tensor, hidden: Tensor, k: int) -> Tensor:
         ICCV 2021, the untargeted loss. The mean bounds the gap that decides from above; it goes on
         pushing labels that need not move.
     """
-    return -_gaps(scores, hidden)[:, k:].mean(dim=1)
+    gaps = _largest(scores, hidden).unsqueeze(1) - scores
+    return -gaps.sort(dim=1).values[:, k:].mean(dim=1)
 
 
 def outside_top_k(scores: Tensor, hidden: Tensor, k: int) -> Tensor:
-    """Like `outside_top_k_average`, on the k smallest gaps: 0 exactly when k labels beat every hidden one."""
-    return -torch.relu(_gaps(scores, hidden)[:, :k]).mean(dim=1)
+    """Like `outside_top_k_average`, on the k labels that can overtake first: 0 exactly when they did."""
+    gaps = _largest(scores, hidden).unsqueeze(1) - scores
+    # A hidden label can't help to push another out.
+    return -torch.relu(torch.where(hidden, 0.0, _first(gaps, ~hidden, k))).sum(dim=1) / k
 
 
 def exactly_top_k(scores: Tensor, target: Tensor) -> Tensor:
@@ -141,8 +144,10 @@ def exactly_top_k(scores: Tensor, target: Tensor) -> Tensor:
     return -(inside + outside).sum(dim=1)
 
 
-def _gaps(scores: Tensor, hidden: Tensor) -> Tensor:
-    return (_largest(scores, hidden).unsqueeze(1) - scores).sort(dim=1).values
+def _first(values: Tensor, among: Tensor, count: int) -> Tensor:
+    """The values among the `count` smallest of the labels `among`, zero elsewhere."""
+    order = torch.where(among, values.detach(), torch.inf).argsort(dim=1)[:, :count]
+    return values * torch.zeros_like(values).scatter_(1, order, 1.0)
 
 
 def _smallest(margins: Tensor, side: Tensor) -> Tensor:
