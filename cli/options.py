@@ -1,0 +1,276 @@
+"""Options that several commands share, and how their text becomes values.
+
+Each decorator adds its options to a command and hands them over as one frozen dataclass.
+"""
+
+import dataclasses
+import difflib
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InputError
+from ..verifier.preprocessing import Layout
+
+Command = Callable[..., Any]
+if TYPE_CHECKING:
+    # generic in click's annotations only since 8.2
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType
+
+# a mean or deviation above this can't be meant for pixels in [0, 1]
+_LARGEST_PIXEL_UNIT = 2.0
+
+
+class SolverName(StrEnum):
+    """Which MILP solver is asked."""
+
+    AUTO = "auto"
+    HIGHS = "highs"
+    GUROBI = "gurobi"
+
+
+class DeviceName(StrEnum):
+    """Where attacks and bounds are computed."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class OutputFormat(StrEnum):
+    """What stdout carries: a table for people, or nothing but JSON."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class DecisionRule(StrEnum):
+    """How scores become a label set."""
+
+    TOP_K = "top-k"
+    THRESHOLD = "threshold"
+
+
+class EnumChoice(ParamType):
+    """One member of an enumeration, by its value."""
+
+    def __init__(self, kind: type[StrEnum]) -> None:
+        self.kind = kind
+        self.name = "|".join(kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> StrEnum:
+        """The member."""
+        try:
+            return self.kind(value)
+        except ValueError:
+            self.fail(f"'{value}' is not one of {', '.join(self.kind)}", param, ctx)
+
+
+class EpsilonType(ParamType):
+    """A perturbation size in pixel units [0, 1], written as a decimal or a fraction."""
+
+    name = "epsilon"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_epsilon(str(value))
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+class NumbersType(ParamType):
+    """Numbers separated by commas, in pixel units."""
+
+    name = "number[,number...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(float(Fraction(part.replace(" ", ""))) for part in str(value).split(","))
+        except (ValueError, ZeroDivisionError, OverflowError):
+            self.fail(f"'{value}' is not a list of numbers; write 0.5 or 0.485,0.456,0.406", param, ctx)
+        if max(numbers) > _LARGEST_PIXEL_UNIT:
+            self.fail(
+                f"'{value}' looks like units of 0 to 255; divide by 255, pixels are in [0, 1]", param, ctx
+            )
+        return numbers
+
+
+def parse_epsilon(text: str) -> float:
+    """An epsilon in pixel units from ``2/255``, ``0.01`` or ``1e-3``.
+
+    Raises:
+        InputError: when it is not a number between 0 and 1.
+    """
+    try:
+        value = float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise InputError(
+            f"'{text}' is not an epsilon; write a number in [0, 1] such as 2/255 or 0.01"
+        ) from None
+    if value > 1:
+        raise InputError(
+            f"epsilon {text} is above 1, the range of a pixel; write {text}/255 if you mean grey levels"
+        )
+    if value < 0:
+        raise InputError(f"epsilon {text} is negative; write a number in [0, 1]")
+    return value
+
+
+def find_label(labels: tuple[str, ...], text: str) -> int:
+    """The number of a label that is given by its name or its number; a name goes first.
+
+    Raises:
+        InputError: when there is none, with the names that come close.
+    """
+    wanted = text.strip()
+    if wanted in labels:
+        return labels.index(wanted)
+    folded = [label.casefold() for label in labels]
+    if folded.count(wanted.casefold()) == 1:
+        return folded.index(wanted.casefold())
+    if wanted.isdecimal() and int(wanted) < len(labels):
+        return int(wanted)
+    near = difflib.get_close_matches(wanted, labels, n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else f"labels are {_shortened(labels)}"
+    raise InputError(f"the network has no label '{text}'; {hint}")
+
+
+def _shortened(labels: tuple[str, ...]) -> str:
+    shown = ", ".join(labels[:10])
+    return shown if len(labels) <= 10 else f"{shown}, ... ({len(labels)} in all: see `mlverify info`)"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """How the network's file is read; see :class:`~mlverify.verifier.preprocessing.Preprocessing`."""
+
+    labels: Path | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionOptions:
+    """How scores become a label set; ``k`` None means what the file says, else 2."""
+
+    decision: DecisionRule
+    k: int | None
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What the engines may use; ``timeout`` in seconds, None for no limit."""
+
+    solver: SolverName
+    timeout: float | None
+    device: DeviceName
+    threads: int | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """Where the answer goes besides stdout, and in which form it goes there."""
+
+    output: Path | None
+    format: OutputFormat
+
+
+def _packed(
+    name: str, kind: type[Any], *options: Callable[[Command], Command]
+) -> Callable[[Command], Command]:
+    """A decorator that adds options and passes them on as one ``kind`` under ``name``."""
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def packed(*args: Any, **kwargs: Any) -> Any:
+            values = {field.name: kwargs.pop(field.name) for field in dataclasses.fields(kind)}
+            return function(*args, **{name: kind(**values)}, **kwargs)
+
+        command: Command = packed
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise click.BadParameter(f"{value:g} is not a positive number of seconds", ctx=ctx, param=param)
+    return value
+
+
+def _enum_option(
+    *names: str, kind: type[StrEnum], default: StrEnum, help: str
+) -> Callable[[Command], Command]:
+    return click.option(*names, type=EnumChoice(kind), default=default.value, show_default=True, help=help)
+
+
+network_options = _packed(
+    "network_options",
+    NetworkOptions,
+    click.option("--labels", type=click.Path(path_type=Path), help="Names of the labels, one per line."),
+    click.option(
+        "--mean", type=NumbersType(), default=(), help="Subtracted from pixels, per channel or one."
+    ),
+    click.option(
+        "--std", type=NumbersType(), default=(), help="Pixels are divided by it, per channel or one."
+    ),
+    _enum_option("--layout", kind=Layout, default=Layout.NCHW, help="Axes of the network's input."),
+)
+resize_option = click.option(
+    "--resize", is_flag=True, help="Fit the image to the network's size, and grey or colour to its channels."
+)
+decision_options = _packed(
+    "decision_options",
+    DecisionOptions,
+    _enum_option(
+        "--decision", kind=DecisionRule, default=DecisionRule.TOP_K, help="How scores become the label set."
+    ),
+    click.option("--k", type=click.IntRange(min=1), help="Labels per image  [default: the file's k, else 2]"),
+    click.option("--threshold", type=float, default=0.5, show_default=True, help="On the file's scores."),
+)
+engine_options = _packed(
+    "engine_options",
+    EngineOptions,
+    _enum_option("--solver", kind=SolverName, default=SolverName.AUTO, help="For the complete engine."),
+    click.option(
+        "--timeout", type=float, callback=_positive, metavar="S", help="Seconds  [default: no limit]"
+    ),
+    _enum_option("--device", kind=DeviceName, default=DeviceName.AUTO, help="For attacks and bounds."),
+    click.option("--threads", type=click.IntRange(min=1), help="CPU threads  [default: all]"),
+    click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random choice."
+    ),
+)
+format_option = _enum_option(
+    "--format", kind=OutputFormat, default=OutputFormat.TEXT, help="What stdout carries."
+)
+output_options = _packed(
+    "output_options",
+    OutputOptions,
+    click.option(
+        "-o", "--output", type=click.Path(path_type=Path), help="Write the result as JSON to this file."
+    ),
+    format_option,
+)

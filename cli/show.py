@@ -1,0 +1,53 @@
+"""``mlverify show RESULT.json``: a figure of a result."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from ..errors import InputError, PropertyError
+from ..synthesis.heatmap import Caption, HeatMap
+from .results import ResultFile, Schema, read_result, read_scene
+
+
+@click.command("show")
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The PNG  [default: RESULT.png]")
+def show_command(result: Path, output: Path | None) -> None:
+    """Draw RESULT, a JSON file that `mlverify synth` wrote, as a heat map (PNG)."""
+    read = read_result(result, Schema.SYNTH)
+    target = output or result.with_suffix(".png")
+    if target.suffix.lower() != ".png":
+        raise InputError(f"{target} should end in .png, the only format that is drawn")
+    draw_synthesis(read, target)
+    click.echo(str(target))
+
+
+def draw_synthesis(result: ResultFile, path: Path) -> None:
+    """Draw the heat map of a synthesis result.
+
+    Raises:
+        InputError: when the result is damaged or ``path`` can't be written.
+    """
+    scene = read_scene(result)
+    try:
+        heat_map = HeatMap(
+            scene.image, scene.mask, scene.layers, result.numbers("epsilons"), _caption(result)
+        )
+    except PropertyError as error:
+        raise InputError(f"{result.path} and its arrays don't fit: {error}; write the result again") from None
+    heat_map.save(path)
+
+
+def _caption(result: ResultFile) -> Caption:
+    """The words; names are taken where the result has them."""
+    name = result.fields.get("object")
+    weights = result.numbers("weights")
+    return Caption(
+        target=str(result.fields.get("target")),
+        object_label=None if name is None else str(name),
+        decision=f"top {result.get('k', int)}",
+        network=Path(str(result.get("model", dict).get("path", ""))).stem,
+        size=result.get("size", float),
+        weights="uniform weights" if weights.size and np.ptp(weights) == 0 else "own weights",
+    )

@@ -1,0 +1,232 @@
+"""The bounds engine: CROWN, then optimised slopes, then combinations of atoms; incomplete and fast."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .budget import Budget
+from .cover import AtomSet, is_proved, open_atoms, sets_to_refute
+from .freedom import FreeSlopes
+from .interval import Interval, ValueBounds
+from .linear_bounds import Bounds, Freedom, LinearBounds
+from .network import Network
+from .operators import FloatArray
+from .property import Clause, Property
+from .region import Region
+
+# A bound proves when it is below zero by more than this share of the logits' size. It covers float64 rounding
+# many times over (1e-12) and also the float32 rounding of the deployed network in all but extreme cases
+# (1e-7 per operation), so that a proved property does not fail by a rounding error in practice.
+PROOF_MARGIN = 1e-6
+# Sets of atoms that are refuted as convex combinations: as many rows go backward together.
+ROW_LIMIT = 64
+# Gradient steps on the slopes before the next engine is asked; most proofs that bounds can give come within.
+ALPHA_STEPS = 60
+# Start of a convex combination: the atom with the lowest bound has weight 1 before normalisation, the others this.
+SHARE_OF_OTHERS = 0.05
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClauseBounds:
+    """What bounds say about one clause.
+
+    Attributes:
+        atom_upper: (atoms,) upper bounds on the atoms over the region.
+        refuted: sets of atoms that do not all reach zero at one point.
+        proved: whether that proves the clause.
+        margin_bound: upper bound on the clause's margin.
+    """
+
+    atom_upper: FloatArray
+    refuted: tuple[AtomSet, ...]
+    proved: bool
+    margin_bound: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundsOutcome:
+    """Bounds over a region and what they prove.
+
+    Attributes:
+        clauses: per clause of the property.
+        values: bounds on every value, for the engines that come after.
+        steps: gradient steps spent on slopes.
+    """
+
+    clauses: tuple[ClauseBounds, ...]
+    values: ValueBounds
+    steps: int
+
+    @property
+    def proved(self) -> bool:
+        """Whether no clause can be violated."""
+        return all(clause.proved for clause in self.clauses)
+
+    @property
+    def margin_bound(self) -> float:
+        """Upper bound on the property's margin."""
+        return max(clause.margin_bound for clause in self.clauses)
+
+
+def proof_margin(bounds: Bounds | ValueBounds, output: int) -> float:
+    """How far below zero a bound must be, in logits."""
+    low, high = (
+        (bounds.lower[output], bounds.upper[output])
+        if isinstance(bounds, Bounds)
+        else (bounds[output].lower, bounds[output].upper)
+    )
+    return PROOF_MARGIN * (1.0 + max(float(abs(low).max()), float(abs(high).max())))
+
+
+class BoundsEngine:
+    """Linear bounds for one network, in float64."""
+
+    def __init__(self, network: Network, device: str = "cpu") -> None:
+        """Prepare the network on ``device``."""
+        self.linear = LinearBounds(network, torch.float64, device)
+
+    def crown(self, region: Region, question: Property) -> BoundsOutcome:
+        """One backward pass with default slopes, all atoms together."""
+        with torch.no_grad():
+            bounds = self.linear.propagate(*self.linear.box([region]))
+            return self._outcome(question, bounds, [self._atom_upper(clause, bounds) for clause in question.clauses], 0)
+
+    def improve(self, region: Region, question: Property, first: BoundsOutcome, budget: Budget) -> BoundsOutcome:
+        """Optimise the slopes of every open clause until it is proved or ``ALPHA_STEPS`` are spent.
+
+        Args:
+            region: of inputs.
+            question: the property.
+            first: the outcome of :meth:`crown`.
+            budget: checked before each step.
+        """
+        clauses = list(first.clauses)
+        values, steps = first.values, 0
+        for position, clause in enumerate(question.clauses):
+            if clauses[position].proved:
+                continue
+            search = _SlopeSearch(self.linear, region, clause, clauses[position])
+            while search.open_rows and search.steps < ALPHA_STEPS and not budget.exhausted:
+                search.step()
+            clauses[position] = search.outcome()
+            values = _intersection(values, search.best)
+            steps += search.steps
+        return BoundsOutcome(tuple(clauses), values, steps)
+
+    def _atom_upper(self, clause: Clause, bounds: Bounds) -> FloatArray:
+        rows = self.linear.tensor(clause.weights).unsqueeze(0)
+        upper = self.linear.upper(self.linear.network.output, rows, bounds)[0]
+        return np.asarray(upper.cpu().numpy() + clause.offsets)
+
+    def _outcome(
+        self, question: Property, bounds: Bounds, uppers: Sequence[FloatArray], steps: int
+    ) -> BoundsOutcome:
+        needed_margin = proof_margin(bounds, self.linear.network.output)
+        clauses = []
+        for clause, upper in zip(question.clauses, uppers, strict=True):
+            refuted = tuple(frozenset([int(atom)]) for atom in np.flatnonzero(upper < -needed_margin))
+            margin = float(np.sort(upper)[clause.atoms - clause.needed])
+            clauses.append(ClauseBounds(upper, refuted, is_proved(clause.atoms, clause.needed, refuted), margin))
+        return BoundsOutcome(tuple(clauses), bounds.numpy(), steps)
+
+
+def _intersection(first: ValueBounds, second: ValueBounds) -> ValueBounds:
+    pairs = zip(first.values, second.values, strict=True)
+    return ValueBounds(tuple(left.intersect(right) for left, right in pairs))
+
+
+class _SlopeSearch:
+    """Gradient steps on slopes and on the convex combinations of one clause's open atoms."""
+
+    def __init__(self, linear: LinearBounds, region: Region, clause: Clause, first: ClauseBounds) -> None:
+        self._linear = linear
+        self._clause = clause
+        self._first = first
+        self._box = linear.box([region])
+        left = open_atoms(clause.atoms, first.refuted)
+        order = sorted(left, key=lambda atom: first.atom_upper[atom])
+        sets = sets_to_refute(order, clause.needed, ROW_LIMIT)
+        # too many sets: refute single atoms until fewer than `needed` are left
+        self.sets = sets if sets is not None else [(atom,) for atom in order]
+        with torch.no_grad():
+            bounds = linear.propagate(*self._box)
+        self._slopes = FreeSlopes.initial(linear, bounds, len(self.sets))
+        members = np.array(self.sets)
+        self._weights = linear.tensor(clause.weights[members])
+        self._offsets = linear.tensor(clause.offsets[members])
+        self._shares = self._initial_shares(members.shape).requires_grad_()
+        self._optimiser = self._slopes.optimiser()
+        self._optimiser.add_param_group({"params": [self._shares], "lr": 0.05})
+        self._upper = np.full(len(self.sets), np.inf)
+        self._margin = proof_margin(bounds, linear.network.output)
+        self.best = bounds.numpy()
+        self.steps = 0
+
+    def _initial_shares(self, shape: tuple[int, ...]) -> Tensor:
+        """Nearly all on the atom with the lowest bound, the first of each ordered set."""
+        shares = np.full(shape, SHARE_OF_OTHERS)
+        shares[:, 0] = 1.0
+        return self._linear.tensor(shares)
+
+    @property
+    def open_rows(self) -> int:
+        """Rows that still have to go below zero for a proof; 0 when the clause is proved."""
+        if is_proved(self._clause.atoms, self._clause.needed, self._refuted()):
+            return 0
+        return int((self._upper >= -self._margin).sum())
+
+    def step(self) -> None:
+        """Evaluate all rows, keep what they prove, and move slopes and shares downhill."""
+        bounds = self._linear.propagate(*self._box, self._slopes.inner)
+        upper = self._rows_upper(bounds, self._slopes.rows)
+        self._upper = np.minimum(self._upper, upper.detach().cpu().numpy())
+        self.best = _intersection(self.best, bounds.numpy())
+        loss = (upper + 2 * self._margin).clamp(min=0).sum()
+        self._optimiser.zero_grad()
+        loss.backward()
+        self._optimiser.step()
+        self._slopes.clamp()
+        with torch.no_grad():
+            self._shares.clamp_(0.0, 1.0)
+        self.steps += 1
+
+    def _rows_upper(self, bounds: Bounds, free: Freedom) -> Tensor:
+        mix = normalised_shares(self._shares)
+        weights = (mix.unsqueeze(2) * self._weights).sum(dim=1)
+        offsets = (mix * self._offsets).sum(dim=1)
+        return self._linear.upper(self._linear.network.output, weights.unsqueeze(0), bounds, free)[0] + offsets
+
+    def _refuted(self) -> list[AtomSet]:
+        found = [frozenset(self.sets[row]) for row in np.flatnonzero(self._upper < -self._margin)]
+        return [*self._first.refuted, *found]
+
+    def outcome(self) -> ClauseBounds:
+        """What was proved so far."""
+        refuted = tuple(self._refuted())
+        proved = is_proved(self._clause.atoms, self._clause.needed, refuted)
+        atom_upper = self._first.atom_upper.copy()
+        for row, members in enumerate(self.sets):
+            if len(members) == 1:
+                atom_upper[members[0]] = min(atom_upper[members[0]], float(self._upper[row]))
+        margin = self._first.margin_bound
+        if len(self.sets[0]) == self._clause.needed:
+            left_alone = [self._first.atom_upper[next(iter(item))] for item in self._first.refuted if len(item) == 1]
+            margin = min(margin, max(float(self._upper.max()), *left_alone, -np.inf))
+        else:
+            margin = min(margin, float(np.sort(atom_upper)[self._clause.atoms - self._clause.needed]))
+        return ClauseBounds(atom_upper, refuted, proved, margin)
+
+
+def normalised_shares(shares: Tensor) -> Tensor:
+    """Rows of convex weights from rows of numbers in [0, 1]."""
+    return shares / shares.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
+
+
+def atom_interval(clause: Clause, outcome: ClauseBounds, scores: Interval) -> Interval:
+    """Bounds on the atoms: the engine's upper ones, and lower ones by interval arithmetic on the scores."""
+    positive, negative = np.maximum(clause.weights, 0), np.minimum(clause.weights, 0)
+    lower = positive @ scores.lower + negative @ scores.upper + clause.offsets
+    return Interval(np.minimum(lower, outcome.atom_upper), outcome.atom_upper)

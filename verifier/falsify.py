@@ -1,0 +1,102 @@
+"""The falsifier: APGD on the property's margin, every hit replayed before it is believed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..attacks.apgd import Apgd
+from .budget import Budget
+from .problem import Problem
+from .property import Clause
+from .replay import Rejection, Replay
+from .result import Witness
+from .torch_network import TorchNetwork
+
+# A quick look before the bounds, and a thorough one after them.
+QUICK = Apgd(steps=20, restarts=1)
+THOROUGH = Apgd(steps=100, restarts=10)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttackOutcome:
+    """What a search for counterexamples found.
+
+    Attributes:
+        witness: replayed, or None.
+        best: the input with the largest margin seen, whether or not it violates.
+        margin: of that input, in float32.
+        reason: in words.
+    """
+
+    witness: Witness | None
+    best: NDArray[np.float32]
+    margin: float
+    reason: str
+
+
+class Falsifier:
+    """Gradient search for one network on one device."""
+
+    def __init__(self, module: TorchNetwork, replay: Replay, device: str = "cpu") -> None:
+        """Use a float32 ``module`` on ``device``; ``replay`` judges its finds."""
+        self._device = torch.device(device)
+        self._module = module.to(self._device)
+        self._replay = replay
+
+    def search(self, problem: Problem, attack: Apgd, seed: int, budget: Budget) -> AttackOutcome:
+        """Look for a witness of every clause; deterministic for a seed unless the budget ends it."""
+        best: AttackOutcome | None = None
+        for clause in problem.property.clauses:
+            outcome = self._search_clause(problem, clause, attack, seed, budget)
+            if outcome.witness is not None:
+                return outcome
+            if best is None or outcome.margin > best.margin:
+                best = outcome
+        assert best is not None
+        return best
+
+    def refine(self, problem: Problem, point: NDArray[np.floating], seed: int, budget: Budget) -> AttackOutcome:
+        """Judge a point from another engine; where it fails by rounding, climb from it."""
+        judged = self._replay.judge(problem.region, problem.property, point)
+        if isinstance(judged, Witness):
+            return AttackOutcome(judged, judged.image, judged.margin, "replayed in onnxruntime")
+        start = problem.region.project(point)
+        nearby = Problem(problem.network, problem.region, problem.property, start)
+        return self.search(nearby, Apgd(steps=40, restarts=1, initial_step=0.05), seed, budget)
+
+    def _search_clause(
+        self, problem: Problem, clause: Clause, attack: Apgd, seed: int, budget: Budget
+    ) -> AttackOutcome:
+        lower, upper = self._tensor(problem.region.lower), self._tensor(problem.region.upper)
+        start = None if problem.start is None else self._tensor(problem.start)
+        generator = torch.Generator(self._device).manual_seed(seed)
+        objective = _Margin(self._module, clause, self._device)
+        found = attack.maximize(objective, lower, upper, start, generator, lambda: budget.exhausted)
+        point = found.points[0].cpu().numpy().reshape(problem.region.shape)
+        margin = float(found.values[0])
+        if margin < 0:
+            return AttackOutcome(None, point, margin, f"largest margin found {margin:.4g}")
+        judged = self._replay.judge(problem.region, problem.property, point)
+        if isinstance(judged, Rejection):
+            return AttackOutcome(None, point, margin, judged.reason)
+        return AttackOutcome(judged, judged.image, margin, "replayed in onnxruntime")
+
+    def _tensor(self, array: NDArray[np.floating]) -> Tensor:
+        return torch.tensor(array, dtype=torch.float32, device=self._device).unsqueeze(0)
+
+
+class _Margin:
+    """The margin of a clause at a batch of inputs, differentiable almost everywhere."""
+
+    def __init__(self, module: TorchNetwork, clause: Clause, device: torch.device) -> None:
+        self._module = module
+        self._weights = torch.tensor(clause.weights, dtype=torch.float32, device=device)
+        self._offsets = torch.tensor(clause.offsets, dtype=torch.float32, device=device)
+        self._needed = clause.needed
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        atoms = self._module(inputs) @ self._weights.T + self._offsets
+        return atoms.topk(self._needed, dim=1).values[:, -1]

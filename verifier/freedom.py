@@ -1,0 +1,102 @@
+"""The free parameters of relaxations, gathered for gradient steps (alpha-CROWN, Xu et al. 2021)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .linear_bounds import Bounds, Freedom, LinearBounds
+from .operators import MaxPool, Relu
+from .relaxation import PoolFreedom, initial_pool_freedom
+
+# Start of the lower bound of a pool: exp(10) to 1 in favour of the input with the largest centre, which
+# loses next to nothing against picking that input, and still lets gradients through.
+POOL_SHARPNESS = 10.0
+# Steps of Adam: positions live in [0, 1], pool weights are logits of order POOL_SHARPNESS.
+POSITION_RATE = 0.05
+WEIGHT_RATE = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreeSlopes:
+    """Free parameters for the scores' rows and for the inner values.
+
+    Attributes:
+        rows: parameters of the relaxations seen by each bounded row.
+        inner: lower slopes used while bounding inner values, shared by all neurons of a value.
+    """
+
+    rows: Freedom
+    inner: Freedom
+
+    @classmethod
+    def initial(cls, linear: LinearBounds, bounds: Bounds, rows: int) -> "FreeSlopes":
+        """Parameters that start where the default relaxations are."""
+        relu: dict[int, Tensor] = {}
+        inner: dict[int, Tensor] = {}
+        pool: dict[int, PoolFreedom] = {}
+        for number, operator in enumerate(linear.network.operators, start=1):
+            source = operator.inputs[0] if operator.inputs else 0
+            if isinstance(operator, Relu):
+                position = (bounds.upper[source] > -bounds.lower[source]).to(linear.dtype)
+                inner[number] = position.clone().requires_grad_()
+                shape = (position.shape[0], rows, *position.shape[1:])
+                relu[number] = position.unsqueeze(1).expand(shape).clone().requires_grad_()
+            elif isinstance(operator, MaxPool):
+                pool[number] = _pool(linear, number, bounds, source, rows)
+        return cls(Freedom(relu, pool), Freedom(inner))
+
+    def positions(self) -> list[Tensor]:
+        """Parameters that live in [0, 1]."""
+        thresholds = [pool.threshold for pool in self.rows.pool.values()]
+        return [*self.rows.relu.values(), *self.inner.relu.values(), *thresholds]
+
+    def weights(self) -> list[Tensor]:
+        """Parameters without a range."""
+        return [pool.weights for pool in self.rows.pool.values()]
+
+    def optimiser(self, speed: float = 1.0) -> torch.optim.Optimizer:
+        """Adam over all of them."""
+        groups = [{"params": self.positions(), "lr": speed * POSITION_RATE}]
+        if self.weights():
+            groups.append({"params": self.weights(), "lr": speed * WEIGHT_RATE})
+        return torch.optim.Adam(groups, betas=(0.9, 0.95))
+
+    def clamp(self) -> None:
+        """Put positions back into [0, 1]: any value there gives valid bounds, none outside does."""
+        with torch.no_grad():
+            for parameter in self.positions():
+                parameter.clamp_(0.0, 1.0)
+
+    def detached(self) -> "FreeSlopes":
+        """A copy without gradients."""
+        pool = {
+            number: PoolFreedom(item.threshold.detach().clone(), item.weights.detach().clone())
+            for number, item in self.rows.pool.items()
+        }
+        return FreeSlopes(Freedom(_copies(self.rows.relu.items()), pool), Freedom(_copies(self.inner.relu.items())))
+
+    def cast(self, linear: LinearBounds) -> "FreeSlopes":
+        """The same values in the precision and on the device of ``linear``."""
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.detach().to(linear.device, linear.dtype)
+
+        pool = {
+            number: PoolFreedom(move(item.threshold), move(item.weights)) for number, item in self.rows.pool.items()
+        }
+        relu = {number: move(item) for number, item in self.rows.relu.items()}
+        return FreeSlopes(Freedom(relu, pool), Freedom({number: move(item) for number, item in self.inner.relu.items()}))
+
+
+def _copies(items: Iterable[tuple[int, Tensor]]) -> dict[int, Tensor]:
+    return {number: item.detach().clone() for number, item in items}
+
+
+def _pool(linear: LinearBounds, number: int, bounds: Bounds, source: int, rows: int) -> PoolFreedom:
+    low = linear.module.gather_windows(number - 1, bounds.lower[source])
+    high = linear.module.gather_windows(number - 1, bounds.upper[source])
+    free = initial_pool_freedom(low, high, POOL_SHARPNESS)
+    threshold = free.threshold.unsqueeze(1).expand(-1, rows, -1)
+    weights = free.weights.unsqueeze(1).expand(-1, rows, -1, -1)
+    return PoolFreedom(threshold.clone().requires_grad_(), weights.clone().requires_grad_())

@@ -1,0 +1,276 @@
+"""A clause over a region as a mixed-integer linear program.
+
+The program maximises s, the margin of the clause (the ``needed``-th largest atom), over the region. Only
+what the clause depends on and the bounds leave open becomes variables and rows; see milp_reduction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from .affine import AffineMap, AffineStep, IndexArray
+from .interval import Interval, ValueBounds
+from .milp_layers import Range, encode_pool, encode_relu
+from .milp_model import MilpModel
+from .milp_program import ProgramBuilder
+from .milp_reduction import Plan, PoolPlan, Reduction, ReluPlan, reduce_network
+from .network import Network
+from .operators import FloatArray
+from .property import Clause
+from .result import MilpSize
+
+
+@dataclass(frozen=True, slots=True)
+class ProvedByBounds:
+    """The bounds alone keep all but fewer than ``needed`` atoms below zero: there is nothing to solve.
+
+    Attributes:
+        bound: negative upper bound on the margin.
+    """
+
+    bound: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoding:
+    """A program and how to read its points and bounds.
+
+    Attributes:
+        model: maximise the margin.
+        size: for reports.
+        pixels: (moving,) flat input indices that are variables.
+        columns: (moving,) their columns.
+        region: the box of inputs.
+        margin: column of s.
+        left_out: upper bound on every atom that was left out (negative), minus infinity for none.
+    """
+
+    model: MilpModel
+    size: MilpSize
+    pixels: IndexArray
+    columns: IndexArray
+    region: Interval
+    margin: int
+    left_out: float
+
+    @property
+    def lowest(self) -> float:
+        """Lower bound on the margin of every point of the region, as the program sees it."""
+        return float(self.model.lower[self.margin])
+
+    def decode(self, point: FloatArray) -> FloatArray:
+        """The image (input_shape, float64) of a point (columns,) of the program, inside the region.
+
+        Inputs that the margin does not depend on stay at their lower bound.
+        """
+        image = self.region.lower.copy()
+        image.reshape(-1)[self.pixels] = point[self.columns]
+        return np.clip(image, self.region.lower, self.region.upper)
+
+    def margin_bound(self, best_bound: float) -> float:
+        """Upper bound on the clause's margin that follows from an upper bound on the program.
+
+        Where the margin exceeds the ``needed``-th largest of the encoded atoms, one that was left out
+        reaches it.
+        """
+        return max(best_bound, self.left_out)
+
+
+def encode(
+    network: Network, bounds: ValueBounds, clause: Clause, atom_bounds: Interval | None = None
+) -> Encoding | ProvedByBounds:
+    """Encode the margin of a clause over a region.
+
+    Args:
+        network: the network.
+        bounds: valid bounds on every value over the region; ``bounds[0]`` is the region.
+        clause: what may not hold.
+        atom_bounds: better bounds (atoms,) on the atoms than those that follow from the scores.
+
+    Returns:
+        A program, or word that none is needed.
+    """
+    atoms = _Atoms.of(clause, bounds[network.output], atom_bounds)
+    kept = atoms.possible()
+    if kept.atoms < clause.needed:
+        return ProvedByBounds(atoms.margin_bound())
+    outputs = np.unique(np.nonzero(kept.weights)[1])
+    reduction = reduce_network(network, bounds, outputs)
+    program = ProgramBuilder()
+    values = _build(program, network, bounds, reduction)
+    last = values[network.output].widened(program.columns)
+    expressions = _combined(kept, last)
+    kept, expressions = kept.sharpened(expressions, program)
+    if kept.atoms < clause.needed:
+        return ProvedByBounds(max(kept.left_out, kept.margin_bound()))
+    margin = _cardinality(program, kept, expressions)
+    pixels = np.flatnonzero(reduction.needed[0])
+    model = program.maximising(margin)
+    return Encoding(
+        model, _size(model, reduction), pixels, np.arange(len(pixels)), bounds[0], margin, kept.left_out
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Atoms:
+    """The atoms that can still reach zero, with outward bounds."""
+
+    weights: FloatArray
+    offsets: FloatArray
+    reach: Range
+    needed: int
+    left_out: float
+
+    @classmethod
+    def of(cls, clause: Clause, scores: Interval, better: Interval | None) -> "_Atoms":
+        positive, negative = np.maximum(clause.weights, 0), np.minimum(clause.weights, 0)
+        lower = positive @ scores.lower + negative @ scores.upper + clause.offsets
+        upper = positive @ scores.upper + negative @ scores.lower + clause.offsets
+        known = Interval(lower, upper) if better is None else Interval(lower, upper).intersect(better)
+        return cls(clause.weights, clause.offsets, Range.of(known.lower, known.upper), clause.needed, -np.inf)
+
+    @property
+    def atoms(self) -> int:
+        return len(self.weights)
+
+    def possible(self) -> "_Atoms":
+        """Only the atoms that can reach zero."""
+        kept = self.reach.upper >= 0
+        left_out = max([self.left_out, *self.reach.upper[~kept].tolist()])
+        reach = Range(self.reach.lower[kept], self.reach.upper[kept])
+        return _Atoms(self.weights[kept], self.offsets[kept], reach, self.needed, left_out)
+
+    def margin_bound(self) -> float:
+        """Upper bound on the ``needed``-th largest, minus infinity when there are fewer."""
+        return _largest(self.reach.upper, self.needed)
+
+    def sharpened(self, expressions: AffineMap, program: ProgramBuilder) -> tuple["_Atoms", AffineMap]:
+        """Bounds from the expressions over the variables; atoms that can't reach zero leave."""
+        known = Range.of(*expressions.range(*program.box()))
+        reach = Range(np.maximum(self.reach.lower, known.lower), np.minimum(self.reach.upper, known.upper))
+        better = _Atoms(self.weights, self.offsets, reach, self.needed, self.left_out)
+        return better.possible(), expressions.rows(np.flatnonzero(reach.upper >= 0))
+
+
+def _largest(values: FloatArray, rank: int) -> float:
+    return float(np.sort(values)[len(values) - rank]) if len(values) >= rank else -np.inf
+
+
+def _combined(atoms: _Atoms, scores: AffineMap) -> AffineMap:
+    weights = sparse.csr_matrix(atoms.weights)
+    return AffineMap(sparse.csr_matrix(weights @ scores.matrix), weights @ scores.constant + atoms.offsets)
+
+
+def _build(
+    program: ProgramBuilder, network: Network, bounds: ValueBounds, reduction: Reduction
+) -> list[AffineMap]:
+    """All values in terms of the program's variables, which are added on the way."""
+    values = [_pixels(program, bounds[0], reduction)]
+    for operator, plan in zip(network.operators[: network.output], reduction.plans, strict=False):
+        number = len(values)
+        inputs = [values[source] for source in operator.inputs]
+        still = _still(reduction, number)
+        if plan is None:
+            values.append(still)
+        else:
+            needed = np.flatnonzero(reduction.needed[number])
+            built = _value(program, plan, inputs, values, bounds, still)
+            values.append(_placed(still, [(needed, built.rows(needed))]))
+    return values
+
+
+def _pixels(program: ProgramBuilder, region: Interval, reduction: Reduction) -> AffineMap:
+    moving = np.flatnonzero(reduction.needed[0])
+    columns = program.continuous(region.lower.reshape(-1)[moving], region.upper.reshape(-1)[moving])
+    variables = AffineMap(program.at(columns), np.zeros(len(moving)))
+    return _placed(_still(reduction, 0), [(moving, variables)])
+
+
+def _still(reduction: Reduction, number: int) -> AffineMap:
+    """The elements of a value that do not move; the others are not built yet (NaN)."""
+    constants = reduction.constants[number]
+    return AffineMap(sparse.csr_matrix((len(constants), 0)), constants)
+
+
+def _placed(base: AffineMap, parts: Sequence[tuple[IndexArray, AffineMap]]) -> AffineMap:
+    """``base`` (whose matrix is empty) with rows replaced."""
+    variables = max([base.variables, *(part.variables for _, part in parts)])
+    matrix, constant = sparse.csr_matrix((len(base.constant), variables)), base.constant.copy()
+    for rows, part in parts:
+        where = (rows, np.arange(len(rows)))
+        scatter = sparse.csr_matrix((np.ones(len(rows)), where), shape=(len(constant), len(rows)))
+        matrix = matrix + scatter @ part.widened(variables).matrix
+        constant[rows] = part.constant
+    return AffineMap(sparse.csr_matrix(matrix), constant)
+
+
+def _value(
+    program: ProgramBuilder,
+    plan: Plan,
+    inputs: Sequence[AffineMap],
+    values: Sequence[AffineMap],
+    bounds: ValueBounds,
+    still: AffineMap,
+) -> AffineMap:
+    match plan:
+        case AffineStep():
+            return plan.apply(inputs, program.columns)
+        case ReluPlan():
+            source = values[plan.source]
+            output = encode_relu(program, plan, source, bounds[plan.source])
+            off = source.rows(plan.off)
+            falling = AffineMap(
+                plan.slope * off.matrix, plan.slope * off.constant if plan.slope else off.constant * 0
+            )
+            parts = [
+                (plan.on, source.rows(plan.on)),
+                (plan.unstable, _variables(program, output)),
+                (plan.off, falling),
+            ]
+        case PoolPlan():
+            source = values[plan.source]
+            output = encode_pool(program, plan, source, bounds[plan.source])
+            parts = [(plan.copied, source.rows(plan.winners)), (plan.open, _variables(program, output))]
+    return _placed(still, parts)
+
+
+def _falling(source: AffineMap, slope: float) -> AffineMap:
+    """The negative side of a ReLU; with slope 0 the source was never built and is not read."""
+    if slope == 0.0:
+        return AffineMap(sparse.csr_matrix(source.matrix.shape), np.zeros(len(source.constant)))
+    return AffineMap(slope * source.matrix, slope * source.constant)
+
+
+def _variables(program: ProgramBuilder, columns: IndexArray) -> AffineMap:
+    return AffineMap(program.at(columns), np.zeros(len(columns)))
+
+
+def _cardinality(program: ProgramBuilder, atoms: _Atoms, expressions: AffineMap) -> int:
+    """Add s, at most the ``needed``-th largest atom; returns its column.
+
+    With a binary b per atom, at least ``needed`` of them 1: ``s <= atom + M (1 - b)``. An atom that is
+    not chosen may be as low as its lower bound while s is as high as its upper bound, so M is their
+    difference: valid for every s, not only for s = 0. Where all atoms are needed, no binary is.
+    """
+    top = atoms.margin_bound()
+    margin = program.continuous(np.array([_largest(atoms.reach.lower, atoms.needed)]), np.array([top]))
+    everywhere = np.repeat(margin, atoms.atoms)
+    if atoms.atoms == atoms.needed:
+        below = program.at(everywhere) - expressions.widened(program.columns).matrix
+        program.at_most(below, expressions.constant)
+        return int(margin[0])
+    holds = program.binary(atoms.atoms)
+    gap = np.maximum(top - atoms.reach.lower, 0.0)
+    below = program.at(everywhere) - expressions.widened(program.columns).matrix
+    program.at_most(below + program.at(holds, gap), expressions.constant + gap)
+    chosen = program.grouped(np.zeros(atoms.atoms, dtype=np.int64), holds, 1.0, 1)
+    program.at_least(chosen, np.array([float(atoms.needed)]))
+    return int(margin[0])
+
+
+def _size(model: MilpModel, reduction: Reduction) -> MilpSize:
+    relus = sum(len(plan.unstable) for plan in reduction.plans if isinstance(plan, ReluPlan))
+    pools = sum(len(plan.open) for plan in reduction.plans if isinstance(plan, PoolPlan))
+    return MilpSize(model.rows, model.columns, model.binaries, relus, pools)

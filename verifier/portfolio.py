@@ -1,0 +1,244 @@
+"""The portfolio: who is asked, for how long, in which order; and what an answer rests on."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ..errors import SolverUnavailableError
+from .bounds_engine import BoundsEngine, BoundsOutcome, atom_interval
+from .budget import Budget
+from .falsify import QUICK, THOROUGH, AttackOutcome, Falsifier
+from .milp import MilpOutcome, MilpSettings, MilpVerdict, solve_clause
+from .milp_gurobi import GurobiBackend
+from .milp_highs import HighsBackend
+from .milp_model import MilpBackend
+from .network import Network
+from .problem import Problem
+from .replay import Replay
+from .result import Result, Stage, Verdict, Witness
+from .torch_network import TorchNetwork
+
+
+class Solver(StrEnum):
+    """Which MILP solver is asked; AUTO prefers Gurobi where its licence admits the program."""
+
+    AUTO = "auto"
+    HIGHS = "highs"
+    GUROBI = "gurobi"
+
+
+class Engine(StrEnum):
+    """Engines of the portfolio, in order of cost."""
+
+    FALSIFY = "falsify"
+    BOUNDS = "bounds"
+    MILP = "milp"
+
+
+ALL_ENGINES = frozenset(Engine)
+Notice = Callable[[str], None]
+
+
+def silent(message: str) -> None:
+    """The notice that goes nowhere."""
+    del message
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How questions are answered.
+
+    Attributes:
+        solver: for the MILP.
+        threads: for the solver.
+        seed: for attacks and solver.
+        device: torch device of attacks and bounds.
+        engines: which may be asked.
+    """
+
+    solver: Solver = Solver.AUTO
+    threads: int = 2
+    seed: int = 0
+    device: str = "cpu"
+    engines: frozenset[Engine] = field(default=ALL_ENGINES)
+
+
+class Verifier:
+    """Answers questions about one network; keeps what is prepared once."""
+
+    def __init__(self, network: Network, settings: Settings | None = None, notice: Notice = silent) -> None:
+        """Prepare the engines.
+
+        Args:
+            network: the network.
+            settings: solver, threads, seed, device, engines.
+            notice: told once about each fallback.
+        """
+        self.network = network
+        self.settings = settings or Settings()
+        self.replay = Replay(network)
+        self.bounds = BoundsEngine(network, self.settings.device)
+        self.falsifier = Falsifier(TorchNetwork(network), self.replay, self.settings.device)
+        self._notice = notice
+        self._told: set[str] = set()
+
+    def tell(self, message: str) -> None:
+        """Pass a notice on, once."""
+        if message not in self._told:
+            self._told.add(message)
+            self._notice(message)
+
+    def verify(self, problem: Problem, budget: Budget | None = None) -> Result:
+        """Ask the engines in order of cost until one decides.
+
+        ``holds`` comes with a negative bound on the margin, ``violated`` with a witness that onnxruntime
+        replayed on the user's file; everything else is ``unknown`` with its reason.
+        """
+        return _Run(self, problem, budget or Budget()).decide()
+
+    def solve_milp(self, problem: Problem, known: BoundsOutcome, clause: int, budget: Budget) -> MilpOutcome:
+        """The MILP's word on one clause, by Gurobi where it is wanted and able, else by HiGHS."""
+        if self.settings.solver is not Solver.HIGHS:
+            try:
+                return self._solve_with(GurobiBackend(), problem, known, clause, budget)
+            except SolverUnavailableError as error:
+                self.tell(f"{error}; HiGHS solves instead")
+        return self._solve_with(HighsBackend(), problem, known, clause, budget)
+
+    def _solve_with(
+        self, backend: MilpBackend, problem: Problem, known: BoundsOutcome, position: int, budget: Budget
+    ) -> MilpOutcome:
+        clause = problem.property.clauses[position]
+        atoms = atom_interval(clause, known.clauses[position], known.values[self.network.output])
+        settings = MilpSettings(self.settings.threads, self.settings.seed)
+        return solve_clause(self.network, known.values, clause, backend, budget, settings, atoms)
+
+
+class _Run:
+    """One question on its way through the engines."""
+
+    def __init__(self, verifier: Verifier, problem: Problem, budget: Budget) -> None:
+        self._verifier = verifier
+        self._problem = problem
+        self._budget = budget
+        self._started = time.monotonic()
+        self._stages: list[Stage] = []
+        self._known: BoundsOutcome | None = None
+        self._engines = verifier.settings.engines
+
+    def decide(self) -> Result:
+        """Go through the engines."""
+        steps = (self._crown, self._quick, self._alpha, self._thorough, self._milp)
+        for step in steps:
+            if self._budget.exhausted:
+                break
+            result = step()
+            if result is not None:
+                return result
+        return self._unknown()
+
+    def _crown(self) -> Result | None:
+        if Engine.BOUNDS not in self._engines and Engine.MILP not in self._engines:
+            return None
+        started = time.monotonic()
+        self._known = self._verifier.bounds.crown(self._problem.region, self._problem.property)
+        return self._after_bounds("bounds/crown", started) if Engine.BOUNDS in self._engines else None
+
+    def _alpha(self) -> Result | None:
+        if self._known is None or Engine.BOUNDS not in self._engines:
+            return None
+        started = time.monotonic()
+        self._known = self._verifier.bounds.improve(
+            self._problem.region, self._problem.property, self._known, self._budget
+        )
+        return self._after_bounds("bounds/alpha-crown", started)
+
+    def _after_bounds(self, engine: str, started: float) -> Result | None:
+        assert self._known is not None
+        verdict = Verdict.HOLDS if self._known.proved else Verdict.UNKNOWN
+        detail = f"margin at most {self._known.margin_bound:.4g}"
+        self._stages.append(Stage(engine, verdict, time.monotonic() - started, detail))
+        if not self._known.proved:
+            return None
+        trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
+        return self._holds(engine, self._known.margin_bound, "linear bounds exclude every violation", trusted)
+
+    def _quick(self) -> Result | None:
+        return self._attack("falsify/apgd-quick", lambda: self._search(quick=True))
+
+    def _thorough(self) -> Result | None:
+        return self._attack("falsify/apgd", lambda: self._search(quick=False))
+
+    def _search(self, *, quick: bool) -> AttackOutcome:
+        verifier = self._verifier
+        attack = QUICK if quick else THOROUGH
+        return verifier.falsifier.search(self._problem, attack, verifier.settings.seed, self._budget)
+
+    def _attack(self, engine: str, search: Callable[[], AttackOutcome]) -> Result | None:
+        if Engine.FALSIFY not in self._engines:
+            return None
+        started = time.monotonic()
+        outcome = search()
+        verdict = Verdict.VIOLATED if outcome.witness else Verdict.UNKNOWN
+        self._stages.append(Stage(engine, verdict, time.monotonic() - started, outcome.reason))
+        return None if outcome.witness is None else self._violated(engine, outcome.witness)
+
+    def _milp(self) -> Result | None:
+        if self._known is None or Engine.MILP not in self._engines:
+            return None
+        worst = -math.inf
+        for position, clause in enumerate(self._known.clauses):
+            if clause.proved:
+                worst = max(worst, clause.margin_bound)
+                continue
+            outcome = self._verifier.solve_milp(self._problem, self._known, position, self._budget)
+            result = self._after_milp(outcome)
+            if result is not None:
+                return result
+            if outcome.verdict is not MilpVerdict.PROVED:
+                return None
+            worst = max(worst, outcome.bound)
+        trusted = ("the MILP solver's dual bound", "float64 arithmetic of the bounds behind the encoding")
+        return self._holds("milp", worst, "the MILP's dual bound excludes every violation", trusted)
+
+    def _after_milp(self, outcome: MilpOutcome) -> Result | None:
+        verdict = Verdict.HOLDS if outcome.verdict is MilpVerdict.PROVED else Verdict.UNKNOWN
+        reason, witness = outcome.reason, None
+        if outcome.candidate is not None:
+            refined = self._verifier.falsifier.refine(
+                self._problem, outcome.candidate, self._verifier.settings.seed, self._budget
+            )
+            reason, witness = refined.reason, refined.witness
+            verdict = Verdict.VIOLATED if witness else Verdict.UNKNOWN
+        self._stages.append(Stage("milp", verdict, outcome.seconds, reason, outcome.size))
+        return None if witness is None else self._violated("milp", witness)
+
+    def _holds(self, engine: str, bound: float, reason: str, trusted: tuple[str, ...]) -> Result:
+        return Result(
+            Verdict.HOLDS, reason, engine, self._seconds(), bound, None, tuple(self._stages), trusted
+        )
+
+    def _violated(self, engine: str, witness: Witness) -> Result:
+        reason = f"replayed in onnxruntime on {self._problem.network.path.name}"
+        return Result(
+            Verdict.VIOLATED, reason, engine, self._seconds(), self._bound(), witness, tuple(self._stages),
+            ("onnxruntime's evaluation of the user's file",),
+        )
+
+    def _unknown(self) -> Result:
+        if self._budget.cancelled():
+            reason = "interrupted"
+        elif self._budget.exhausted:
+            reason = "time limit"
+        else:
+            reason = self._stages[-1].detail if self._stages else "no engine was asked"
+        engine = self._stages[-1].engine if self._stages else "none"
+        return Result(Verdict.UNKNOWN, reason, engine, self._seconds(), self._bound(), None, tuple(self._stages))
+
+    def _bound(self) -> float | None:
+        return None if self._known is None else self._known.margin_bound
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
