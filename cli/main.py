@@ -41,6 +41,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
         ".info", "info_command", "Operators, shapes and sizes of a network; what is supported."
     ),
     "predict": LazyCommand(".predict", "predict_command", "Scores and predicted label set of an image."),
+    "attack": LazyCommand(
+        ".attack", "attack_command", "Flip labels of an image by a multi-label attack; rates of a folder."
+    ),
     "show": LazyCommand(".show", "show_command", "A figure of a result file."),
     "doctor": LazyCommand(".doctor", "doctor_command", "Versions, devices, solvers and licence sizes here."),
 }
