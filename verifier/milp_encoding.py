@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from ..errors import DisagreementError
 from .affine import AffineMap, AffineStep, IndexArray
 from .interval import Interval, ValueBounds
 from .milp_layers import Range, encode_pool, encode_relu
@@ -91,7 +92,11 @@ def encode(
 
     Returns:
         A program, or word that none is needed.
+
+    Raises:
+        DisagreementError: for a bound that is NaN, which no comparison here would notice.
     """
+    _check(bounds)
     atoms = _Atoms.of(clause, bounds[network.output], atom_bounds)
     kept = atoms.possible()
     if kept.atoms < clause.needed:
@@ -99,7 +104,7 @@ def encode(
     outputs = np.unique(np.nonzero(kept.weights)[1])
     reduction = reduce_network(network, bounds, outputs)
     program = ProgramBuilder()
-    values = _build(program, network, bounds, reduction)
+    values = build_values(program, network, bounds, reduction, network.output)
     last = values[network.output].widened(program.columns)
     expressions = _combined(kept, last)
     kept, expressions = kept.sharpened(expressions, program)
@@ -111,6 +116,14 @@ def encode(
     return Encoding(
         model, _size(model, reduction), pixels, np.arange(len(pixels)), bounds[0], margin, kept.left_out
     )
+
+
+def _check(bounds: ValueBounds) -> None:
+    for number, interval in enumerate(bounds.values):
+        if not (interval.lower <= interval.upper).all():
+            raise DisagreementError(
+                f"bounds of value {number} are NaN or reversed; please report this network"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +141,8 @@ class _Atoms:
         positive, negative = np.maximum(clause.weights, 0), np.minimum(clause.weights, 0)
         lower = positive @ scores.lower + negative @ scores.upper + clause.offsets
         upper = positive @ scores.upper + negative @ scores.lower + clause.offsets
+        if better is not None and np.isnan([better.lower, better.upper]).any():
+            raise DisagreementError("bounds of the atoms are NaN; please report this network")
         known = Interval(lower, upper) if better is None else Interval(lower, upper).intersect(better)
         return cls(clause.weights, clause.offsets, Range.of(known.lower, known.upper), clause.needed, -np.inf)
 
@@ -163,12 +178,12 @@ def _combined(atoms: _Atoms, scores: AffineMap) -> AffineMap:
     return AffineMap(sparse.csr_matrix(weights @ scores.matrix), weights @ scores.constant + atoms.offsets)
 
 
-def _build(
-    program: ProgramBuilder, network: Network, bounds: ValueBounds, reduction: Reduction
+def build_values(
+    program: ProgramBuilder, network: Network, bounds: ValueBounds, reduction: Reduction, last: int
 ) -> list[AffineMap]:
-    """All values in terms of the program's variables, which are added on the way."""
+    """The values 0 to ``last`` in terms of the program's variables, which are added on the way."""
     values = [_pixels(program, bounds[0], reduction)]
-    for operator, plan in zip(network.operators[: network.output], reduction.plans, strict=False):
+    for operator, plan in zip(network.operators[:last], reduction.plans, strict=False):
         number = len(values)
         inputs = [values[source] for source in operator.inputs]
         still = _still(reduction, number)

@@ -87,6 +87,8 @@ def _parameters(
         "OptimalityTol": FEASIBILITY_TOLERANCE,
         "MIPGap": 0.0,
         "MIPGapAbs": ABSOLUTE_GAP,
+        # points below this don't interest the caller: their part of the tree is pruned
+        "Cutoff": stop_below - ABSOLUTE_GAP,
         # Gurobi stops at values that reach these; ours have to pass them
         "BestObjStop": np.nextafter(stop_above, math.inf),
         "BestBdStop": np.nextafter(stop_below, -math.inf),
@@ -104,13 +106,14 @@ def _solved(
     with gurobipy.Model(env=environment) as native:
         _fill(native, model)
         run_interruptibly(native.optimize, native.terminate, budget)
-        return _answer(native, model, stops, time.monotonic() - started)
+        return _answer(native, stops, budget, time.monotonic() - started)
 
 
 def _fill(native: Any, model: MilpModel) -> None:
     import gurobipy
 
-    kinds = np.where(model.integral, gurobipy.GRB.BINARY, gurobipy.GRB.CONTINUOUS)
+    # not BINARY, which would overrule the bounds
+    kinds = np.where(model.integral, gurobipy.GRB.INTEGER, gurobipy.GRB.CONTINUOUS)
     variables = native.addMVar(model.columns, lb=model.lower, ub=model.upper, vtype=kinds)
     native.setObjective(model.objective @ variables, gurobipy.GRB.MAXIMIZE)
     equal = model.row_lower == model.row_upper
@@ -124,34 +127,43 @@ def _fill(native: Any, model: MilpModel) -> None:
             native.addMConstr(model.matrix[rows], variables, sense, bound[rows])
 
 
-def _status(code: int, objective: float, bound: float, stops: tuple[float, float]) -> MilpStatus:
+def _status(
+    code: int, objective: float, bound: float, stops: tuple[float, float], budget: Budget
+) -> MilpStatus:
     import gurobipy
 
     status = gurobipy.GRB.Status
+    interrupted = MilpStatus.TIME_LIMIT if budget.remaining <= 0 else MilpStatus.INTERRUPTED
     if code == status.USER_OBJ_LIMIT:
         return early_stop(objective, bound, *stops) or MilpStatus.ERROR
     known = {
         status.OPTIMAL: MilpStatus.OPTIMAL,
         status.INFEASIBLE: MilpStatus.INFEASIBLE,
+        status.CUTOFF: MilpStatus.STOPPED_BELOW,
         status.TIME_LIMIT: MilpStatus.TIME_LIMIT,
-        status.INTERRUPTED: MilpStatus.INTERRUPTED,
+        status.INTERRUPTED: interrupted,
     }
     return known.get(code, MilpStatus.ERROR)
 
 
-def _answer(native: Any, model: MilpModel, stops: tuple[float, float], seconds: float) -> MilpAnswer:
+def _answer(native: Any, stops: tuple[float, float], budget: Budget, seconds: float) -> MilpAnswer:
     found = native.SolCount > 0
     incumbent = np.array(native.getAttr("X", native.getVars()), dtype=np.float64) if found else None
     objective = float(native.ObjVal) if found else math.nan
-    bound = _bound(native, model)
-    status = _status(native.Status, objective, bound, stops)
+    bound = _bound(native, stops)
+    status = _status(native.Status, objective, bound, stops, budget)
     return MilpAnswer(status, bound, incumbent, objective, int(native.NodeCount), seconds)
 
 
-def _bound(native: Any, model: MilpModel) -> float:
-    """The dual bound; Gurobi's infinity (1e100) and missing attributes mean that there is none."""
+def _bound(native: Any, stops: tuple[float, float]) -> float:
+    """The dual bound, which is the cutoff when everything was pruned by it.
+
+    Gurobi's infinity (1e100) and missing attributes mean that there is none.
+    """
     import gurobipy
 
+    if native.Status == gurobipy.GRB.Status.CUTOFF:
+        return stops[1] - ABSOLUTE_GAP
     try:
         bound = float(native.ObjBound)
     except (AttributeError, gurobipy.GurobiError):

@@ -1,5 +1,7 @@
 """Collecting the columns and rows of a program while it is being encoded."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -72,6 +74,13 @@ class ProgramBuilder:
 
     def maximising(self, column: int) -> MilpModel:
         """The program that maximises one variable."""
+        model = self.feasibility()
+        objective = np.zeros(self.columns)
+        objective[column] = 1.0
+        return replace(model, objective=objective)
+
+    def feasibility(self) -> MilpModel:
+        """The program without an objective."""
         lower, upper = self.box()
         empty = sparse.csr_matrix((0, self.columns))
         matrix = sparse.vstack(
@@ -79,7 +88,6 @@ class ProgramBuilder:
         )
         matrix.eliminate_zeros()
         objective = np.zeros(self.columns)
-        objective[column] = 1.0
         row_lower = np.concatenate([*self._row_lower, np.zeros(0)])
         row_upper = np.concatenate([*self._row_upper, np.zeros(0)])
         integral = np.concatenate([*self._integral, np.zeros(0, dtype=np.bool_)])

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from mlverify.verifier.affine import AffineMap, affine_step
 from mlverify.verifier.network import Network
+from mlverify.verifier.onnx_reader import Tail
 from mlverify.verifier.operators import (
     Concat,
     Constant,
@@ -21,7 +21,6 @@ from mlverify.verifier.operators import (
     Sum,
     Transpose,
 )
-from mlverify.verifier.onnx_reader import Tail
 from mlverify.verifier.preprocessing import Preprocessing
 from mlverify.verifier.torch_network import TorchNetwork
 from scipy import sparse
@@ -53,9 +52,7 @@ BINARY = [
 
 
 def forward(operator: Operator, image):
-    network = Network(
-        Path("x"), "", SHAPE, (operator,), 1, (), Tail.NONE, Preprocessing(), False, None, ()
-    )
+    network = Network(Path("x"), "", SHAPE, (operator,), 1, (), Tail.NONE, Preprocessing(), False, None, ())
     return TorchNetwork(network, torch.float64)(torch.tensor(image)[None])[0].numpy().reshape(-1)
 
 
