@@ -1,0 +1,132 @@
+"""``mlverify attack MODEL IMAGE``: change the predicted labels of an image, or of a whole folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import InputError
+from .attack_names import MethodName
+from .options import (
+    DecisionOptions,
+    EngineOptions,
+    EnumChoice,
+    EpsilonType,
+    NetworkOptions,
+    OutputFormat,
+    OutputOptions,
+    decision_options,
+    engine_options,
+    network_options,
+    output_options,
+    resize_option,
+)
+
+if TYPE_CHECKING:
+    from .attack_run import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class AttackOptions:
+    """The options that only this command has."""
+
+    method: MethodName
+    flip: tuple[str, ...]
+    hide_all: bool
+    show_most: bool
+    keep_others: bool
+    graph: str | None
+    report: Path | None
+
+
+def _wish(options: AttackOptions) -> "Wish":
+    from .attack_run import Wish
+
+    asked = sum((bool(options.flip), options.hide_all, options.show_most))
+    if asked != 1:
+        raise InputError("say what to change with one of --flip LABEL (repeatable), --hide-all, --show-most")
+    return Wish(options.flip, options.hide_all, options.show_most, options.keep_others)
+
+
+@click.command("attack")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option(
+    "--method",
+    type=EnumChoice(MethodName),
+    default=MethodName.APGD.value,
+    show_default=True,
+    help="The attack, by its name in the literature.",
+)
+@click.option("--flip", multiple=True, metavar="LABEL", help="Hide this label if present, else show it.")
+@click.option("--hide-all", is_flag=True, help="Hide every label that is predicted.")
+@click.option("--show-most", is_flag=True, help="Show as many labels as possible.")
+@click.option("--keep-others", is_flag=True, help="Success asks that no other label changes.")
+@click.option(
+    "--eps",
+    type=EpsilonType(),
+    multiple=True,
+    help="Largest change of a pixel, as 4/255; repeat for folders.",
+)
+@click.option("--graph", help="Label graph for gmla and consistency: voc, coco or a JSON file of edges.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="For a folder or .npz: rates as CSV, and a PNG."
+)
+@resize_option
+@network_options
+@decision_options
+@engine_options
+@output_options
+def attack_command(
+    model: Path,
+    image: Path,
+    eps: tuple[float, ...],
+    resize: bool,
+    network_options: NetworkOptions,
+    decision_options: DecisionOptions,
+    engine_options: EngineOptions,
+    output_options: OutputOptions,
+    **rest: object,
+) -> None:
+    """Attack MODEL on IMAGE: a picture, or with --report a folder of pictures or an .npz.
+
+    Success is counted on the written image in onnxruntime. Exit codes: 1 the labels were flipped, 3 they
+    were not, 0 a report was written. With -o OUT.json the adversarial image lies beside it as OUT.npy and
+    OUT.adversarial.png, a figure as OUT.png.
+    """
+    from .attack_run import AttackRun, attack_many, attack_one
+    from .attack_target import open_target
+
+    options = AttackOptions(**rest)  # type: ignore[arg-type]
+    wish = _wish(options)
+    epsilons = eps or (1.0,)
+    device = _device(engine_options)
+    target = open_target(model, options.method, network_options, decision_options, device)
+    run = AttackRun(
+        target, options.method, wish, options.graph, engine_options.seed, engine_options.timeout, device
+    )
+    if options.report is not None:
+        attack_many(run, image, epsilons, options.report, resize=resize)
+        return
+    if len(epsilons) != 1:
+        raise InputError(
+            "one image is attacked at one --eps; give several with --report and a folder or .npz"
+        )
+    as_json = output_options.format is OutputFormat.JSON
+    success = attack_one(run, image, epsilons[0], output_options.output, as_json=as_json, resize=resize)
+    click.get_current_context().exit(1 if success else 3)
+
+
+def _device(options: EngineOptions) -> str:
+    import torch
+
+    from .options import DeviceName
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if options.device is DeviceName.AUTO:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if options.device is DeviceName.CUDA and not torch.cuda.is_available():
+        raise InputError("--device cuda, but torch sees no CUDA device; use --device cpu")
+    return options.device.value
