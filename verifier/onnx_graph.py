@@ -47,7 +47,9 @@ class GraphFile:
     @property
     def opset(self) -> int:
         """Version of the default operator set."""
-        return max((item.version for item in self.model.opset_import if item.domain in ("", "ai.onnx")), default=1)
+        return max(
+            (item.version for item in self.model.opset_import if item.domain in ("", "ai.onnx")), default=1
+        )
 
 
 def read_graph_file(path: Path) -> GraphFile:
@@ -90,7 +92,9 @@ def _read_bytes(path: Path) -> bytes:
     if not content:
         raise ModelFormatError(f"{path} is empty; export the network again")
     if len(content) > MAX_BYTES:
-        raise ModelFormatError(f"{path} is larger than 2 GB; mlverify reads networks that fit one protobuf file")
+        raise ModelFormatError(
+            f"{path} is larger than 2 GB; mlverify reads networks that fit one protobuf file"
+        )
     if content[:2] == b"\x1f\x8b":
         raise ModelFormatError(f"{path} is gzip-compressed; unpack it first (gunzip)")
     return content
@@ -110,26 +114,33 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
 def _constants(path: Path, model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     try:
         return {
-            tensor.name: numpy_helper.to_array(tensor, base_dir=str(path.parent)) for tensor in model.graph.initializer
+            tensor.name: numpy_helper.to_array(tensor, base_dir=str(path.parent))
+            for tensor in model.graph.initializer
         }
     except Exception as error:
-        raise ModelFormatError(f"{path}: an initializer can't be read ({error}); the file may be truncated") from None
+        raise ModelFormatError(
+            f"{path}: an initializer can't be read ({error}); the file may be truncated"
+        ) from None
 
 
 def _input_shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int | None, Shape]:
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-        raise ModelFormatError(f"{path}: input '{value.name}' has no shape; export it with a fixed image size")
+        raise ModelFormatError(
+            f"{path}: input '{value.name}' has no shape; export it with a fixed image size"
+        )
     dims = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in value.type.tensor_type.shape.dim]
     if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
         raise ModelFormatError(f"{path}: input '{value.name}' is {kind}; mlverify reads float32 inputs")
     if len(dims) < 2 or any(size <= 0 for size in dims[1:]):
         raise ModelFormatError(
-            f"{path}: input '{value.name}' has shape {dims} (0 = dynamic); only the batch axis may be dynamic: "
-            "export with a fixed image size"
+            f"{path}: input '{value.name}' has shape {dims} (0 = dynamic); only the batch axis may be "
+            "dynamic: export with a fixed image size"
         )
     if dims[0] > 1:
-        raise ModelFormatError(f"{path}: the batch size is fixed to {dims[0]}; export with batch 1 or a dynamic batch")
+        raise ModelFormatError(
+            f"{path}: the batch size is fixed to {dims[0]}; export with batch 1 or a dynamic batch"
+        )
     return (dims[0] or None), tuple(dims[1:])
 
 

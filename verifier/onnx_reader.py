@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ..errors import DisagreementError, InputError, ModelFormatError, UnsupportedOperatorError
 from .network import TAIL_OPERATORS, Network, NodeReport, Tail
+from .onnx_builder import Builder, attributes_of
 from .onnx_graph import GraphFile, read_graph_file
-from .onnx_operators import Builder, attributes_of, read_node
+from .onnx_operators import read_node
 from .operators import Reshape, Scale, Shape, Transpose
 from .preprocessing import Layout, Preprocessing
 from .session import Judge
@@ -107,9 +108,13 @@ def read_labels(path: Path, count: int) -> tuple[str, ...]:
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read as a list of labels ({error}); give one name per line") from None
+        raise InputError(
+            f"{path} can't be read as a list of labels ({error}); give one name per line"
+        ) from None
     if len(names) != count:
-        raise InputError(f"{path} names {len(names)} labels, the network has {count} scores: give one name per line")
+        raise InputError(
+            f"{path} names {len(names)} labels, the network has {count} scores: give one name per line"
+        )
     if len(set(names)) != len(names):
         raise InputError(f"{path} names a label twice; names must differ")
     return tuple(names)
@@ -151,7 +156,9 @@ def _start(graph: GraphFile, preprocessing: Preprocessing) -> Builder:
     builder = Builder(graph, constants=dict(graph.constants), input_shape=shape)
     value = 0
     if preprocessing.mean or preprocessing.std:
-        mean, std = (array.reshape(-1, *(1,) * (len(shape) - 1)) for array in preprocessing.channel_values(shape[0]))
+        mean, std = (
+            array.reshape(-1, *(1,) * (len(shape) - 1)) for array in preprocessing.channel_values(shape[0])
+        )
         value = builder.append(Scale("preprocessing", (0,), shape, 1.0 / std, -mean / std))
     if nhwc:
         value = builder.append(Transpose("preprocessing/layout", (value,), graph.input_shape, (1, 2, 0)))
