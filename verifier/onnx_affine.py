@@ -7,8 +7,8 @@ import onnx
 from numpy.typing import NDArray
 
 from .onnx_builder import Attributes, Builder, as_float, refuse, required
-from .onnx_spatial import append_conv, as_planes, drop_height, read_pads, two
-from .operators import FloatArray, Linear, Scale, Sum
+from .onnx_spatial import append_conv, as_planes, drop_height, read_window
+from .operators import FloatArray, Linear, Scale, Shape, Sum
 
 BINARY = ("Add", "Sub", "Mul", "Div")
 
@@ -22,11 +22,13 @@ def read_gemm(builder: Builder, node: onnx.NodeProto, source: int, attributes: A
     weight = weight if attributes.get("transB", 0) else weight.T
     bias = builder.constant(node, 2)
     beta = float(attributes.get("beta", 1.0))
-    shift = (
-        np.zeros(len(weight)) if bias is None else beta * np.broadcast_to(as_float(bias), (1, len(weight)))[0]
-    )
+    shift = np.zeros(len(weight)) if bias is None else beta * _row(as_float(bias), len(weight))
     weight = float(attributes.get("alpha", 1.0)) * weight
     return _linear(builder, node, source, weight, shift)
+
+
+def _row(array: FloatArray, length: int) -> FloatArray:
+    return np.array(np.broadcast_to(array, (1, length))[0])
 
 
 def read_matmul(builder: Builder, node: onnx.NodeProto, source: int, attributes: Attributes) -> int:
@@ -49,17 +51,13 @@ def _linear(builder: Builder, node: onnx.NodeProto, source: int, weight: FloatAr
 def read_conv(builder: Builder, node: onnx.NodeProto, source: int, attributes: Attributes) -> int:
     """Convolution of signals and images."""
     weight = as_float(required(builder, node, 1))
-    kernel = tuple(weight.shape[2:])
-    stride = tuple(attributes.get("strides", [1] * len(kernel)))
-    padding = read_pads(node, attributes, builder.shape(source), kernel, stride)
+    window = read_window(node, attributes, builder.shape(source), weight.shape[2:])
     source, signal = as_planes(builder, node, source)
     if signal:
         weight = weight[:, :, None, :]
     bias = builder.constant(node, 2)
     shift = np.zeros(len(weight)) if bias is None else as_float(bias)
-    dilation = two(attributes.get("dilations", [1] * len(kernel)))
-    groups = int(attributes.get("group", 1))
-    value = append_conv(builder, node, source, weight, shift, two(stride), padding, dilation, groups)
+    value = append_conv(builder, node, source, weight, shift, window, int(attributes.get("group", 1)))
     return drop_height(builder, node, value, signal)
 
 
@@ -67,7 +65,7 @@ def read_batch_normalization(
     builder: Builder, node: onnx.NodeProto, source: int, attributes: Attributes
 ) -> int:
     """BatchNormalization in evaluation mode: a scale per channel."""
-    if attributes.get("training_mode", 0):
+    if attributes.get("training_mode", 0) or any(node.output[1:]):
         raise refuse(node, "it is in training mode; export the network in evaluation mode")
     gain, bias, mean, variance = (as_float(required(builder, node, position)) for position in range(1, 5))
     scale = gain / np.sqrt(variance + float(attributes.get("epsilon", 1e-5)))
@@ -103,6 +101,11 @@ def _sum(builder: Builder, node: onnx.NodeProto, left: int, right: int) -> int:
     return builder.append(Sum(node.name or node.output[0], (left, right), builder.shape(left), (1.0, sign)))
 
 
+def _fits(small: Shape, shape: Shape) -> bool:
+    """Whether an array of shape ``small`` broadcasts to ``shape``, trailing axes aligned."""
+    return all(one in (1, other) for one, other in zip(reversed(small), reversed(shape), strict=False))
+
+
 def _by_constant(
     builder: Builder, node: onnx.NodeProto, source: int, constant: NDArray[Any], *, reverse: bool
 ) -> int:
@@ -112,8 +115,8 @@ def _by_constant(
         if np.prod(value.shape[: value.ndim - len(shape)], dtype=int) != 1:
             raise refuse(node, f"its constant has shape {value.shape}, its input {shape}")
         value = value.reshape(value.shape[value.ndim - len(shape) :])
-    if np.broadcast_shapes(value.shape, shape) != shape:
-        raise refuse(node, f"its constant of shape {value.shape} would enlarge its input of shape {shape}")
+    if not _fits(value.shape, shape):
+        raise refuse(node, f"its constant of shape {value.shape} does not fit its input of shape {shape}")
     one, zero = np.array(1.0), np.array(0.0)
     match node.op_type, reverse:
         case "Add", _:

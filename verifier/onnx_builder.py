@@ -17,13 +17,25 @@ Attributes = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Builder:
-    """Collects operators while a graph is read; values are known by their ONNX names."""
+    """Collects operators while a graph is read; values are known by their ONNX names.
+
+    Attributes:
+        graph: the file.
+        operators: read so far.
+        values: numbers of the values that depend on the image, by name.
+        constants: all others, by name.
+        input_shape: of the network in pixel space.
+        sized: constants computed from the shape of a value; they follow the batch size in the file.
+        one_image: set when a node fixes the batch to one image even if the input leaves it open.
+    """
 
     graph: GraphFile
     operators: list[Operator] = field(default_factory=list)
     values: dict[str, int] = field(default_factory=dict)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     input_shape: Shape = ()
+    sized: set[str] = field(default_factory=set)
+    one_image: bool = False
 
     def shape(self, number: int) -> Shape:
         """Shape of a numbered value."""

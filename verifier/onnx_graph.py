@@ -88,7 +88,9 @@ def _read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise ModelFormatError(f"{path} does not exist; give the path of an ONNX file") from None
     except OSError as error:
-        raise ModelFormatError(f"{path} can't be read: {error.strerror}") from None
+        raise ModelFormatError(
+            f"{path} can't be read ({error.strerror}); give the path of an ONNX file"
+        ) from None
     if not content:
         raise ModelFormatError(f"{path} is empty; export the network again")
     if len(content) > MAX_BYTES:
@@ -105,9 +107,13 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
     try:
         model.ParseFromString(content)
     except Exception:  # protobuf's DecodeError is not public across its versions
-        raise ModelFormatError(f"{path} is not a readable ONNX file (wrong format or truncated)") from None
+        raise ModelFormatError(
+            f"{path} is not a readable ONNX file (wrong format or truncated); export it again"
+        ) from None
     if not model.graph.node or not model.graph.output:
-        raise ModelFormatError(f"{path} is not an ONNX network: it has no nodes or no output")
+        raise ModelFormatError(f"{path} is not an ONNX network (no nodes or no output); export it again")
+    if not model.opset_import:
+        raise ModelFormatError(f"{path} names no operator set (truncated, or not ONNX); export it again")
     return model
 
 
@@ -119,7 +125,8 @@ def _constants(path: Path, model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
         }
     except Exception as error:
         raise ModelFormatError(
-            f"{path}: an initializer can't be read ({error}); the file may be truncated"
+            f"{path}: an initializer can't be read ({one_line(error)}); export the network again, and keep "
+            "its weight files beside it"
         ) from None
 
 
@@ -132,7 +139,11 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int | None, Sh
     if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
         raise ModelFormatError(f"{path}: input '{value.name}' is {kind}; mlverify reads float32 inputs")
-    if len(dims) < 2 or any(size <= 0 for size in dims[1:]):
+    if len(dims) < 2:
+        raise ModelFormatError(
+            f"{path}: input '{value.name}' has shape {dims}; export it with a batch axis before the image"
+        )
+    if any(size <= 0 for size in dims[1:]):
         raise ModelFormatError(
             f"{path}: input '{value.name}' has shape {dims} (0 = dynamic); only the batch axis may be "
             "dynamic: export with a fixed image size"
@@ -142,6 +153,12 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int | None, Sh
             f"{path}: the batch size is fixed to {dims[0]}; export with batch 1 or a dynamic batch"
         )
     return (dims[0] or None), tuple(dims[1:])
+
+
+def one_line(error: Exception, length: int = 160) -> str:
+    """The message of a library's error, fit for one line of ours."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def evaluate_constant(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from .network import TAIL_OPERATORS, Network, NodeReport, Tail
 from .onnx_builder import Builder, attributes_of
 from .onnx_graph import GraphFile, read_graph_file
 from .onnx_operators import read_node
-from .operators import Reshape, Scale, Shape, Transpose
+from .operators import Operator, Reshape, Scale, Shape, Transpose
 from .preprocessing import Layout, Preprocessing
 from .session import Judge
 from .simplify import fold_scales
@@ -55,11 +55,12 @@ def read_network(path: Path, preprocessing: Preprocessing) -> Network:
     builder = _start(graph, preprocessing)
     reports: list[NodeReport] = []
     for node in nodes:
+        before = len(builder.operators)
         if tail_node is not None and node is tail_node:
             _skip_tail(builder, node)
         else:
             read_node(builder, node)
-        reports.append(_report(builder, node, is_tail=node is tail_node))
+        reports.append(_report(builder, node, before, is_tail=node is tail_node))
     return _finish(graph, builder, preprocessing, tail_node, tuple(reports))
 
 
@@ -106,7 +107,7 @@ def read_labels(path: Path, count: int) -> tuple[str, ...]:
         InputError: when the file can't be read or has another number of lines than the network has scores.
     """
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} can't be read as a list of labels ({error}); give one name per line"
@@ -126,6 +127,7 @@ def _sorted_nodes(graph: GraphFile) -> list[onnx.NodeProto]:
     order: list[onnx.NodeProto] = []
     done: set[int] = set()
     stack: list[tuple[str, bool]] = [(graph.output_name, False)]
+    open_nodes: set[int] = set()
     while stack:
         name, expanded = stack.pop()
         node = producer.get(name)
@@ -135,6 +137,11 @@ def _sorted_nodes(graph: GraphFile) -> list[onnx.NodeProto]:
             done.add(id(node))
             order.append(node)
             continue
+        if id(node) in open_nodes:
+            raise ModelFormatError(
+                f"{graph.path}: node '{node.name or name}' reads its own result; export it again"
+            )
+        open_nodes.add(id(node))
         stack.append((name, True))
         stack.extend((item, False) for item in node.input if item)
     return order
@@ -186,16 +193,15 @@ def _normalises_labels(builder: Builder, node: onnx.NodeProto, shape: Shape) -> 
     return shape[axis - 1] == int(np.prod(shape))
 
 
-def _report(builder: Builder, node: onnx.NodeProto, *, is_tail: bool) -> NodeReport:
+def _report(builder: Builder, node: onnx.NodeProto, before: int, *, is_tail: bool) -> NodeReport:
     name = node.name or node.output[0]
     number = builder.values.get(node.output[0])
     if number is None:
         return NodeReport(name, node.op_type, (), "constant")
     if is_tail:
         return NodeReport(name, node.op_type, builder.shape(number), "removed (monotone)")
-    folded = number in (builder.values.get(item) for item in node.input)
-    kind = "identity" if folded else type(builder.operators[number - 1]).__name__
-    return NodeReport(name, node.op_type, builder.shape(number), kind)
+    kinds = dict.fromkeys(type(operator).__name__ for operator in builder.operators[before:])
+    return NodeReport(name, node.op_type, builder.shape(number), " + ".join(kinds) or "identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +236,10 @@ def _finish(
     count = int(np.prod(builder.shape(output), dtype=int))
     if builder.shape(output) != (count,):
         output = builder.append(Reshape("scores", (output,), (count,)))
+    _check_finite(graph, builder.operators)
     operators, number = fold_scales(builder.operators, output)
     described = _metadata(graph, count)
-    network = Network(
+    return Network(
         path=graph.path,
         sha256=graph.sha256,
         input_shape=builder.input_shape,
@@ -241,22 +248,20 @@ def _finish(
         labels=described.labels,
         tail=Tail.NONE if tail_node is None else TAIL_OPERATORS[tail_node.op_type],
         preprocessing=preprocessing,
-        fixed_batch=graph.batch is not None,
+        fixed_batch=graph.batch is not None or builder.one_image,
         k=described.k,
         nodes=reports,
     )
-    return replace(network, fixed_batch=network.fixed_batch or _bakes_batch(graph))
 
 
-def _bakes_batch(graph: GraphFile) -> bool:
-    """Whether a constant Reshape target fixes the batch to 1 although the input leaves it dynamic."""
-    return any(
-        node.op_type == "Reshape"
-        and len(node.input) > 1
-        and node.input[1] in graph.constants
-        and graph.constants[node.input[1]].reshape(-1)[:1].tolist() == [1]
-        for node in graph.model.graph.node
-    )
+def _check_finite(graph: GraphFile, operators: Sequence[Operator]) -> None:
+    for operator in operators:
+        arrays = (getattr(operator, name, 0.0) for name in ("weight", "bias", "scale", "shift", "value"))
+        if not all(np.all(np.isfinite(array)) for array in arrays):
+            raise ModelFormatError(
+                f"{graph.path}: node '{operator.name}' has numbers that are NaN or infinite; "
+                "train or export the network again"
+            )
 
 
 def _probe_inputs(shape: Shape, seed: int) -> NDArray[np.float32]:

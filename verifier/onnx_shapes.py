@@ -1,5 +1,7 @@
 """Readers of ONNX operators that move numbers without changing them: padding, shapes, concatenation."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 
@@ -40,6 +42,8 @@ def read_reshape(builder: Builder, node: onnx.NodeProto, source: int, attributes
     """Reshape that keeps the batch axis."""
     shape = (1, *builder.shape(source))
     wanted = attributes["shape"] if "shape" in attributes else required(builder, node, 1).tolist()
+    # a target that does not follow the batch size, [1, -1] say, makes one image of the whole batch
+    builder.one_image |= len(wanted) > 0 and wanted[0] == 1 and node.input[-1] not in builder.sized
     keep_zero = bool(attributes.get("allowzero", 0))
     sizes = [shape[axis] if size == 0 and not keep_zero else int(size) for axis, size in enumerate(wanted)]
     try:
@@ -66,14 +70,23 @@ def read_squeeze(builder: Builder, node: onnx.NodeProto, source: int, attributes
     shape = (1, *builder.shape(source))
     axes = _axes(builder, node, attributes)
     chosen = [axis for axis, size in enumerate(shape) if size == 1] if axes is None else axes
+    _keep_batch(builder, node, chosen, len(shape))
     result = np.squeeze(np.empty(shape, dtype=np.int8), axis=tuple(chosen)).shape
     return _without_batch(builder, node, source, result)
+
+
+def _keep_batch(builder: Builder, node: onnx.NodeProto, axes: Sequence[int], rank: int) -> None:
+    """A dynamic batch must stay the first axis; one image may lose and regain its axis of size 1."""
+    if builder.graph.batch is None and any(axis % rank == 0 for axis in axes):
+        raise refuse(node, f"axes {list(axes)} move the batch axis; keep the batch first")
 
 
 def read_unsqueeze(builder: Builder, node: onnx.NodeProto, source: int, attributes: Attributes) -> int:
     """Unsqueeze behind the batch axis."""
     axes = _axes(builder, node, attributes) or []
-    result = np.expand_dims(np.empty((1, *builder.shape(source)), dtype=np.int8), axis=tuple(axes)).shape
+    shape = (1, *builder.shape(source))
+    _keep_batch(builder, node, axes, len(shape) + len(axes))
+    result = np.expand_dims(np.empty(shape, dtype=np.int8), axis=tuple(axes)).shape
     return _without_batch(builder, node, source, result)
 
 
@@ -97,6 +110,9 @@ def read_concat(builder: Builder, node: onnx.NodeProto) -> int:
     axis = axis + len(shapes[0]) + 1 if axis < 0 else axis
     if axis == 0:
         raise refuse(node, "axis 0 would mix images of a batch")
+    others = {shape[: axis - 1] + shape[axis:] for shape in shapes}
+    if not 0 < axis <= len(shapes[0]) or len(others) != 1:
+        raise refuse(node, f"shapes {shapes} can't be joined along axis {axis}")
     result = list(shapes[0])
     result[axis - 1] = sum(shape[axis - 1] for shape in shapes)
     return builder.append(Concat(name, tuple(sources), tuple(result), axis - 1))
@@ -108,4 +124,6 @@ def _as_value(builder: Builder, node: onnx.NodeProto, item: str) -> int:
     array = as_float(builder.constants[item])
     if array.ndim < 2 or array.shape[0] != 1:
         raise refuse(node, f"constant '{item}' has no batch axis of size 1")
+    # onnxruntime does not stretch it over a batch
+    builder.one_image = True
     return builder.append(Constant(item, (), array.shape[1:], array[0]))
