@@ -112,9 +112,10 @@ def _by_constant(
     value = as_float(constant)
     shape = builder.shape(source)
     if value.ndim > len(shape):
-        if np.prod(value.shape[: value.ndim - len(shape)], dtype=int) != 1:
+        # more axes than the value has with its batch would push the batch from its place
+        if value.ndim > len(shape) + 1 or len(value) != 1:
             raise refuse(node, f"its constant has shape {value.shape}, its input {shape}")
-        value = value.reshape(value.shape[value.ndim - len(shape) :])
+        value = value[0]
     if not _fits(value.shape, shape):
         raise refuse(node, f"its constant of shape {value.shape} does not fit its input of shape {shape}")
     one, zero = np.array(1.0), np.array(0.0)
