@@ -1,6 +1,5 @@
 """Graphs written node by node, and an independent comparison of what was read with onnxruntime."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,17 +102,12 @@ def run(path: Path, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    rows = [session.run(None, {"input": image[None]})[0].reshape(-1) for image in inputs]
+    declared = {item.name for item in session.get_overridable_initializers()}
+    name = next(item.name for item in session.get_inputs() if item.name not in declared)
+    rows = [session.run(None, {name: image[None]})[0].reshape(-1) for image in inputs]
     return np.stack(rows)
 
 
 def operators(network: Network) -> list[str]:
     """Class names of a network's operators."""
     return [type(operator).__name__ for operator in network.operators]
-
-
-def messages(error: BaseException, *words: str) -> Sequence[str]:
-    """Asserts that an error is one line with these words; returns the words that are missing."""
-    text = str(error)
-    assert "\n" not in text, text
-    return [word for word in words if word not in text]

@@ -1,7 +1,7 @@
 """Reading an ONNX file: bytes, checks, constants, and the one data input and output."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from .operators import Shape
 
 # Files up to this protobuf size are read; larger ones keep their weights in external files anyway.
 MAX_BYTES = 2_000_000_000
+# onnxruntime's errors reach the user as ours, not on stderr.
+_LOG_NOTHING = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +116,16 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
         raise ModelFormatError(f"{path} is not an ONNX network (no nodes or no output); export it again")
     if not model.opset_import:
         raise ModelFormatError(f"{path} names no operator set (truncated, or not ONNX); export it again")
+    # protobuf hands out text that is not UTF-8 as bytes
+    names = [name for node in model.graph.node for name in _names(node)]
+    if not all(isinstance(name, str) and name.isprintable() for name in names):
+        raise ModelFormatError(f"{path} has node names that are not text, so it is damaged; export it again")
     return model
+
+
+def _names(node: onnx.NodeProto) -> Iterator[str | bytes]:
+    """Every text of a node that a message may quote."""
+    yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
 
 
 def _constants(path: Path, model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
@@ -164,9 +175,35 @@ def one_line(error: Exception, length: int = 160) -> str:
 def evaluate_constant(
     graph: GraphFile, node: onnx.NodeProto, inputs: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
-    """Outputs of a node whose inputs are all constant, by onnx's reference evaluator."""
-    from onnx.reference import ReferenceEvaluator
+    """Outputs of a node whose inputs are all constant, by onnxruntime.
 
-    evaluator = ReferenceEvaluator(node, opsets={"": graph.opset})
-    values = evaluator.run(None, {name: inputs[name] for name in node.input if name})
-    return {name: np.asarray(value) for name, value in zip(node.output, values, strict=True)}
+    onnx's own reference evaluator takes some operators of old operator sets for their newest form.
+    """
+    import onnxruntime
+
+    given = {name: np.asarray(inputs[name]) for name in node.input if name}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_NOTHING
+    session = onnxruntime.InferenceSession(
+        _model_of(graph, node, given), options, providers=["CPUExecutionProvider"]
+    )
+    names = [name for name in node.output if name]
+    return dict(zip(names, map(np.asarray, session.run(names, given)), strict=True))
+
+
+def _model_of(graph: GraphFile, node: onnx.NodeProto, inputs: Mapping[str, NDArray[Any]]) -> bytes:
+    """A file with this node alone, in the operator set of its graph."""
+    described = [
+        onnx.helper.make_tensor_value_info(
+            name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+        )
+        for name, array in inputs.items()
+    ]
+    # onnxruntime finds out the types of the results
+    results = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "constant", described, results),
+        opset_imports=[onnx.helper.make_opsetid("", graph.opset)],
+        ir_version=graph.model.ir_version,
+    )
+    return bytes(model.SerializeToString())

@@ -39,11 +39,22 @@ _RANDOM = (
     "RandomUniform",
     "RandomUniformLike",
 )
-# Bodies may read values of the outer graph, and random numbers differ from run to run.
-_NEVER_FOLDED = {*_CONTROL_FLOW, *_RANDOM}
+_QUANTISED = (
+    "ConvInteger",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+    "QuantizeLinear",
+)
+# Bodies may read values of the outer graph, random numbers differ from run to run, and onnxruntime fuses
+# dequantised constants into kernels that round their inputs.
+_NEVER_FOLDED = {*_CONTROL_FLOW, *_RANDOM, *_QUANTISED}
 _HINTS = {
     **dict.fromkeys(_CONTROL_FLOW, "control flow is not read; export the network with fixed shapes"),
     **dict.fromkeys(_RANDOM, "random numbers are not read; export the network in evaluation mode"),
+    **dict.fromkeys(_QUANTISED, "quantised networks are not read; export the float network"),
     **dict.fromkeys(TAIL_OPERATORS, "it is read only as the last function, on the scores"),
 }
 
