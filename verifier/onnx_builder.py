@@ -81,7 +81,8 @@ def refuse(node: onnx.NodeProto, hint: str) -> UnsupportedOperatorError:
 
 def as_float(array: NDArray[Any]) -> FloatArray:
     """An array of the file in float64."""
-    return np.asarray(array, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # a NaN is refused by its node's name when all is read
+        return np.asarray(array, dtype=np.float64)
 
 
 def required(builder: Builder, node: onnx.NodeProto, position: int) -> NDArray[Any]:

@@ -17,7 +17,9 @@ from .operators import Shape
 # Files up to this protobuf size are read; larger ones keep their weights in external files anyway.
 MAX_BYTES = 2_000_000_000
 # onnxruntime's errors reach the user as ours, not on stderr.
-_LOG_NOTHING = 4
+LOG_NOTHING = 4
+
+_KINDS = {number: name for name, number in onnx.TensorProto.DataType.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,8 +120,9 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
         raise ModelFormatError(f"{path} names no operator set (truncated, or not ONNX); export it again")
     # protobuf hands out text that is not UTF-8 as bytes
     names = [name for node in model.graph.node for name in _names(node)]
+    names += [item.name for item in (*model.graph.input, *model.graph.output, *model.graph.initializer)]
     if not all(isinstance(name, str) and name.isprintable() for name in names):
-        raise ModelFormatError(f"{path} has node names that are not text, so it is damaged; export it again")
+        raise ModelFormatError(f"{path} has names that are not text, so it is damaged; export it again")
     return model
 
 
@@ -148,7 +151,7 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int | None, Sh
         )
     dims = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in value.type.tensor_type.shape.dim]
     if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+        kind = _KINDS.get(value.type.tensor_type.elem_type, "of an unknown type")
         raise ModelFormatError(f"{path}: input '{value.name}' is {kind}; mlverify reads float32 inputs")
     if len(dims) < 2:
         raise ModelFormatError(
@@ -183,7 +186,7 @@ def evaluate_constant(
 
     given = {name: np.asarray(inputs[name]) for name in node.input if name}
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _LOG_NOTHING
+    options.log_severity_level = LOG_NOTHING
     session = onnxruntime.InferenceSession(
         _model_of(graph, node, given), options, providers=["CPUExecutionProvider"]
     )

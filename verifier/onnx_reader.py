@@ -150,7 +150,7 @@ def _sorted_nodes(graph: GraphFile) -> list[onnx.NodeProto]:
 def _find_tail(nodes: Sequence[onnx.NodeProto], output: str) -> onnx.NodeProto | None:
     producer = {name: node for node in nodes for name in node.output}
     node = producer.get(output)
-    while node is not None and node.op_type in _SHAPE_ONLY:
+    while node is not None and node.input and node.op_type in _SHAPE_ONLY:
         node = producer.get(node.input[0])
     return node if node is not None and node.op_type in TAIL_OPERATORS else None
 
@@ -174,8 +174,10 @@ def _start(graph: GraphFile, preprocessing: Preprocessing) -> Builder:
 
 
 def _skip_tail(builder: Builder, node: onnx.NodeProto) -> None:
-    if node.input[0] not in builder.values:
-        raise ModelFormatError(f"node '{node.name}': the scores do not depend on the image")
+    if not node.input or node.input[0] not in builder.values:
+        raise ModelFormatError(
+            f"{builder.graph.path}: the scores do not depend on the image; export it again"
+        )
     shape = builder.shape(builder.values[node.input[0]])
     if node.op_type != "Sigmoid" and not _normalises_labels(builder, node, shape):
         raise UnsupportedOperatorError(node.op_type, node.name, "it must normalise over the label axis")
@@ -232,7 +234,9 @@ def _finish(
 ) -> Network:
     output = builder.values.get(graph.output_name)
     if output is None:
-        raise ModelFormatError(f"{graph.path}: the output '{graph.output_name}' does not depend on the image")
+        raise ModelFormatError(
+            f"{graph.path}: the output '{graph.output_name}' does not depend on the image; export it again"
+        )
     count = int(np.prod(builder.shape(output), dtype=int))
     if builder.shape(output) != (count,):
         output = builder.append(Reshape("scores", (output,), (count,)))

@@ -44,6 +44,8 @@ def _pads(
         return pads[: len(spans)], pads[len(spans) :]
     if mode == "VALID":
         return [0] * len(spans), [0] * len(spans)
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        raise ValueError(f"auto_pad {mode}")
     totals = [
         max((-(-size // step) - 1) * step + span - size, 0)
         for size, span, step in zip(sizes, spans, stride, strict=True)

@@ -7,10 +7,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelFormatError
 from .network import TAIL_OPERATORS, Network, Tail
-from .onnx_graph import one_line
-
-# onnxruntime logs warnings about initializers that are graph inputs; only errors matter here.
-_LOG_ERRORS_ONLY = 3
+from .onnx_graph import LOG_NOTHING, one_line
 
 
 class Judge:
@@ -60,7 +57,7 @@ def _open(network: Network, source: str | bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.log_severity_level = LOG_NOTHING
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     try:

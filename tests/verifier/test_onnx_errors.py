@@ -109,6 +109,7 @@ def test_several_inputs_or_outputs(tmp_path, change):
         ((), {"batch": 5}, ["[5]", "batch axis"]),
         ((3,), {"kind": TensorProto.DOUBLE}, ["DOUBLE", "float32"]),
         ((3,), {"kind": TensorProto.INT64}, ["INT64", "float32"]),
+        ((3,), {"kind": 77}, ["unknown type", "float32"]),
         ((3,), {"kind": TensorProto.FLOAT16}, ["FLOAT16", "float32"]),
     ],
 )
@@ -281,6 +282,7 @@ def test_a_batch_that_onnxruntime_refuses(tmp_path):
         ("LeakyRelu", 1, {"alpha": "steep"}),
         ("Flatten", 1, {"axis": "one"}),
         ("Unsqueeze", 1, {"axes": [9]}),
+        ("MaxPool", 1, {"kernel_shape": [2], "auto_pad": "SOME"}),
     ],
 )
 def test_malformed_nodes_are_named(tmp_path, operator, inputs, attributes):
