@@ -180,7 +180,9 @@ def _skip_tail(builder: Builder, node: onnx.NodeProto) -> None:
         )
     shape = builder.shape(builder.values[node.input[0]])
     if node.op_type != "Sigmoid" and not _normalises_labels(builder, node, shape):
-        raise UnsupportedOperatorError(node.op_type, node.name, "it must normalise over the label axis")
+        raise UnsupportedOperatorError(
+            node.op_type, node.name or node.output[0], "it must normalise over the label axis"
+        )
     builder.values[node.output[0]] = builder.values[node.input[0]]
 
 
