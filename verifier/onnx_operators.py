@@ -34,12 +34,23 @@ Attributes = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Builder:
-    """Collects operators while a graph is read; values are known by their ONNX names."""
+    """Collects operators while a graph is read; values are known by their ONNX names.
+
+    Attributes:
+        graph: the file.
+        operators: read so far.
+        values: numbers of the values that are computed from the image, by their ONNX names.
+        constants: what does not depend on the image's pixels, by name.
+        sized: names of the constants that were computed from a shape, and so from the size of the batch,
+            which is read as 1.
+        input_shape: of one image.
+    """
 
     graph: GraphFile
     operators: list[Operator] = field(default_factory=list)
     values: dict[str, int] = field(default_factory=dict)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+    sized: set[str] = field(default_factory=set)
     input_shape: Shape = ()
 
     def shape(self, number: int) -> Shape:
@@ -89,12 +100,13 @@ def read_node(builder: Builder, node: onnx.NodeProto) -> None:
     Raises:
         UnsupportedOperatorError: names the node and the operator.
     """
+    if node.op_type in _RANDOM:
+        raise _refuse(node, "its result is random; a network must give the same scores every time")
     if node.op_type == "Constant" or all(name in builder.constants for name in node.input if name):
         _fold(builder, node)
         return
     if node.op_type == "Shape":
-        shape = (1, *builder.shape(builder.values[node.input[0]]))
-        builder.constants[node.output[0]] = np.array(shape, dtype=np.int64)
+        _read_shape(builder, node)
         return
     if node.op_type in _BINARY:
         builder.values[node.output[0]] = _read_binary(builder, node)
@@ -110,7 +122,20 @@ def read_node(builder: Builder, node: onnx.NodeProto) -> None:
     builder.values[node.output[0]] = reader(builder, node, builder.values[node.input[0]], attributes_of(node))
 
 
+_RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+
+
+def _read_shape(builder: Builder, node: onnx.NodeProto) -> None:
+    attributes = attributes_of(node)
+    shape = (1, *builder.shape(builder.values[node.input[0]]))
+    part = shape[attributes.get("start", 0) : attributes.get("end", len(shape))]
+    builder.constants[node.output[0]] = np.array(part, dtype=np.int64)
+    builder.sized.add(node.output[0])
+
+
 def _fold(builder: Builder, node: onnx.NodeProto) -> None:
+    if builder.sized.intersection(node.input):
+        builder.sized.update(node.output)
     if node.op_type == "Dropout":
         builder.constants[node.output[0]] = builder.constants[node.input[0]]
         return

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..errors import DisagreementError, InputError, ModelFormatError, Unsupporte
 from .network import TAIL_OPERATORS, Network, NodeReport, Tail
 from .onnx_graph import GraphFile, read_graph_file
 from .onnx_operators import Builder, attributes_of, read_node
-from .operators import Reshape, Scale, Shape, Transpose
+from .operators import Constant, Reshape, Scale, Shape, Transpose
 from .preprocessing import Layout, Preprocessing
 from .session import Judge
 from .simplify import fold_scales
@@ -59,7 +59,7 @@ def read_network(path: Path, preprocessing: Preprocessing) -> Network:
         else:
             read_node(builder, node)
         reports.append(_report(builder, node, is_tail=node is tail_node))
-    return _finish(graph, builder, preprocessing, tail_node, tuple(reports))
+    return _finish(graph, builder, preprocessing, nodes, tail_node, tuple(reports))
 
 
 def check_agreement(network: Network, seed: int = 0) -> None:
@@ -214,6 +214,7 @@ def _finish(
     graph: GraphFile,
     builder: Builder,
     preprocessing: Preprocessing,
+    nodes: Sequence[onnx.NodeProto],
     tail_node: onnx.NodeProto | None,
     reports: tuple[NodeReport, ...],
 ) -> Network:
@@ -225,7 +226,7 @@ def _finish(
         output = builder.append(Reshape("scores", (output,), (count,)))
     operators, number = fold_scales(builder.operators, output)
     described = _metadata(graph, count)
-    network = Network(
+    return Network(
         path=graph.path,
         sha256=graph.sha256,
         input_shape=builder.input_shape,
@@ -234,22 +235,31 @@ def _finish(
         labels=described.labels,
         tail=Tail.NONE if tail_node is None else TAIL_OPERATORS[tail_node.op_type],
         preprocessing=preprocessing,
-        fixed_batch=graph.batch is not None,
+        fixed_batch=graph.batch is not None or _bakes_batch(builder, nodes),
         k=described.k,
         nodes=reports,
     )
-    return replace(network, fixed_batch=network.fixed_batch or _bakes_batch(graph))
 
 
-def _bakes_batch(graph: GraphFile) -> bool:
-    """Whether a constant Reshape target fixes the batch to 1 although the input leaves it dynamic."""
-    return any(
-        node.op_type == "Reshape"
-        and len(node.input) > 1
-        and node.input[1] in graph.constants
-        and graph.constants[node.input[1]].reshape(-1)[:1].tolist() == [1]
-        for node in graph.model.graph.node
+def _bakes_batch(builder: Builder, nodes: Sequence[onnx.NodeProto]) -> bool:
+    """Whether the graph only takes one image at a time although its input leaves the batch dynamic.
+
+    A Reshape to a written-down size of 1 does so, and a Concat with a constant, whose batch axis is 1.
+    """
+    return any(isinstance(operator, Constant) for operator in builder.operators) or any(
+        _written_batch(builder, node) == 1 for node in nodes if node.op_type == "Reshape"
     )
+
+
+def _written_batch(builder: Builder, node: onnx.NodeProto) -> int | None:
+    """First number of a Reshape's target, None where it is computed from the input's shape."""
+    if len(node.input) < 2:
+        target = attributes_of(node).get("shape", ())
+    elif node.input[1] in builder.constants and node.input[1] not in builder.sized:
+        target = builder.constants[node.input[1]].reshape(-1).tolist()
+    else:
+        return None
+    return int(target[0]) if len(target) else None
 
 
 def _probe_inputs(shape: Shape, seed: int) -> NDArray[np.float32]:
