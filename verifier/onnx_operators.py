@@ -58,7 +58,15 @@ class Builder:
         return self.input_shape if number == 0 else self.operators[number - 1].shape
 
     def append(self, operator: Operator) -> int:
-        """Add an operator and return the number of its value."""
+        """Add an operator and return the number of its value.
+
+        Raises:
+            ModelFormatError: when one of its numbers is NaN or infinite.
+        """
+        if not all(np.isfinite(array).all() for array in _numbers(operator)):
+            raise ModelFormatError(
+                f"node '{operator.name}': a weight is NaN or infinite; such a network can't be verified"
+            )
         self.operators.append(operator)
         return len(self.operators)
 
@@ -80,6 +88,18 @@ class Builder:
         if self.shape(source) == shape:
             return source
         return self.append(Reshape(name, (source,), shape))
+
+
+def _numbers(operator: Operator) -> tuple[FloatArray | float, ...]:
+    match operator:
+        case Conv() | Linear():
+            return operator.weight, operator.bias
+        case Scale():
+            return operator.scale, operator.shift
+        case Constant() | Pad():
+            return (operator.value,)
+        case _:
+            return ()
 
 
 Reader = Callable[[Builder, onnx.NodeProto, int, Attributes], int]
@@ -373,6 +393,8 @@ def _max_pool(builder: Builder, node: onnx.NodeProto, source: int, attributes: A
         _two(attributes.get("dilations", [1] * len(kernel))),
         ceil=bool(attributes.get("ceil_mode", 0)),
     )
+    if (plane == OUTSIDE).all(axis=2).any():
+        raise _refuse(node, "one of its windows sees nothing but padding")
     offsets = np.arange(channels)[:, None, None, None] * (height * width)
     windows = np.where(plane[None] == OUTSIDE, OUTSIDE, plane[None] + offsets)
     shape = (channels, plane.shape[0], plane.shape[1])
@@ -384,6 +406,8 @@ def _max_pool(builder: Builder, node: onnx.NodeProto, source: int, attributes: A
 def _average_pool(builder: Builder, node: onnx.NodeProto, source: int, attributes: Attributes) -> int:
     if attributes.get("ceil_mode", 0):
         raise _refuse(node, "ceil_mode is not read; export with ceil_mode=False")
+    if any(gap != 1 for gap in attributes.get("dilations", ())):
+        raise _refuse(node, "dilations are not read")
     kernel = tuple(attributes["kernel_shape"])
     stride = tuple(attributes.get("strides", [1] * len(kernel)))
     padding = _pads(node, attributes, builder.shape(source), kernel, stride)

@@ -272,12 +272,17 @@ def random_image(rng: np.random.Generator, shape: Shape) -> NDArray[np.float32]:
 def random_region(
     rng: np.random.Generator, image: NDArray[np.float32], largest: float | None = None
 ) -> Region:
-    """A box with zero-range pixels; sometimes a point, sometimes the whole cube."""
-    kind = rng.integers(8)
+    """A box with zero-range pixels; sometimes a point, the whole cube, or a box outside [0, 1]."""
+    kind = rng.integers(10)
     if kind == 0:
         return Region.linf(image, 0.0)
     if kind == 1 and largest is None:
         return Region.linf(image, 1.0)
+    if kind == 2 and largest is None:
+        # numbers of float32, so that a witness can take the zero-range ones
+        centre = np.round(rng.normal(size=image.shape), 2).astype(np.float32).astype(np.float64)
+        radius = rng.random(image.shape) * (rng.random(image.shape) < 0.6)
+        return Region(centre - radius, centre + radius)
     width = float(rng.choice([0.02, 0.1, 0.4])) if largest is None else largest
     epsilons = rng.random(image.shape) * width * (rng.random(image.shape) < rng.choice([0.4, 0.8, 1.0]))
     return Region.per_pixel(image, epsilons)
