@@ -163,6 +163,7 @@ class BoundCertificate:
         bytes_only = all(item.dtype == np.uint8 for group in groups[:3] for item in group.values())
         finite = all(bool(np.isfinite(item).all()) for item in groups[3].values())
         in_range = shares.ndim == 2 and bool(((shares >= 0) & (shares <= 1)).all()) and len(shares) == len(subsets)
+        in_range = in_range and all(len(subset) <= shares.shape[1] for subset in subsets)
         if not (bytes_only and finite and in_range and all(subsets)):
             raise InputError("the certificate is damaged (numbers out of range); write the result again")
         return cls(subsets, shares, *groups)
