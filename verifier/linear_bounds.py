@@ -16,7 +16,7 @@ from torch.nn import functional
 from .interval import Interval, ValueBounds
 from .network import Network
 from .operators import NONLINEAR, Concat, Constant, Conv, Linear, MaxPool, Operator, Pad, Relu, Reshape, Scale, Sum, Transpose
-from .patches import Patches
+from .patches import Patches, framed
 from .region import Region
 from .relaxation import PoolFreedom, PoolLines, ReluLines, pool_lines, relu_lines
 from .torch_network import TorchNetwork
@@ -417,7 +417,7 @@ class LinearBounds:
         # strides that do not divide the input leave its last rows and columns unread: they get zero
         bottom = below[1] + top - padded.shape[2]
         right = below[2] + left - padded.shape[3]
-        return functional.pad(padded, (-left, right, -top, bottom)).reshape(batch, count, *below)
+        return framed(padded, (-left, right, -top, bottom)).reshape(batch, count, *below)
 
     def _pool_lines(self, value: int, source: int, bounds: Bounds, free: Freedom) -> PoolLines:
         low = self.module.gather_windows(value - 1, bounds.lower[source]).unsqueeze(1)
