@@ -56,10 +56,11 @@ class Region:
             raise PropertyError("epsilons must be finite and not negative (pixel units, 0 to 1)")
         centre = image.astype(np.float64)
         moving = np.broadcast_to(epsilons, centre.shape)
-        lower = np.where(moving > 0, np.clip(centre - moving, 0.0, 1.0), centre)
-        upper = np.where(moving > 0, np.clip(centre + moving, 0.0, 1.0), centre)
-        # an image that itself leaves [0, 1] would make clipping reverse the box; it stays a point there
-        return cls(np.minimum(lower, centre), np.maximum(upper, centre))
+        # where the image itself leaves [0, 1], clipping alone would reverse the box or reach past epsilon:
+        # such an input may only come nearer to [0, 1]
+        lower = np.minimum(np.maximum(centre - moving, 0.0), centre)
+        upper = np.maximum(np.minimum(centre + moving, 1.0), centre)
+        return cls(lower, upper)
 
     @property
     def shape(self) -> Shape:
