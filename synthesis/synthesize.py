@@ -255,7 +255,7 @@ class _Run:
     def _finally(self, epsilons: FloatArray) -> _Certified | None:
         """A fresh verification of exactly these numbers, by a verifier that has seen nothing yet."""
         fresh = Verifier(self._problem.network, self._settings.verify)
-        # Ctrl-C ends the search, not the proof of what it found: that one takes about as long as it took before
+        # Ctrl-C ends the search, not the proof of what it found, which takes as long as it took before
         budget = Budget(self._budget.deadline, clock=self._budget.clock)
         if self._budget.cancelled():
             budget = budget.at_most(self._settings.expansion.query_seconds)
