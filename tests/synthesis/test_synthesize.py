@@ -298,3 +298,10 @@ def test_a_shipped_network():
     found = synthesize(scene.problem(), settings)
     assert found.size > 0
     check_answer(scene, found)
+
+
+def test_a_search_that_time_ended_says_so(scene):
+    """Although each phase leaves some time to the next one."""
+    found = synthesize(scene.problem(), replace(SMALL, ascent=AscentSettings(10**6)), Budget.of_seconds(0.3))
+    assert found.stopped == "time limit"
+    check_answer(scene, found)
