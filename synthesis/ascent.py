@@ -64,10 +64,11 @@ class Ascent:
         optimiser = torch.optim.Adam([log_epsilons], lr=EPSILON_RATE, betas=(0.9, 0.95))
         good, misses = log_epsilons.detach().clone(), 0
         for step in range(self._settings.steps):
-            progress = max(
-                step / self._settings.steps, 1.0 - budget.remaining / allowed if allowed < np.inf else 0.0
-            )
-            if budget.exhausted or progress >= 1.0:
+            if budget.exhausted:
+                break
+            spent = 1.0 - budget.remaining / allowed if allowed < np.inf else 0.0
+            progress = max(step / self._settings.steps, spent)
+            if progress >= 1.0:
                 break
             self._adapt(progress, good.exp())
             upper = self._rows.upper(log_epsilons.exp())
