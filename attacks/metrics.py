@@ -129,7 +129,7 @@ def _interior(values: Floats) -> Floats:
 
 def target_hits(record: AttackRecord, flips: Flips) -> Tensor:
     """On which images all wanted labels are as wanted, whatever became of the others; shape (images,)."""
-    return flips.satisfied(record.after).all(dim=1)
+    return flips.to(record.after.device).satisfied(record.after).all(dim=1)
 
 
 def non_target_flip_rate(record: AttackRecord, consistent_set: Tensor, hits: Tensor) -> float:
@@ -187,7 +187,7 @@ def consistent_sets(graph: LabelGraph | None, flips: Flips, present: Tensor) -> 
     Raises:
         InputError: the flips contradict the graph.
     """
-    asked = (flips.wanted != 0) & ~flips.satisfied(present)
+    asked = (flips.wanted != 0).to(present.device) & ~flips.to(present.device).satisfied(present)
     if graph is None:
         return asked
     sets = torch.zeros_like(asked)
@@ -201,7 +201,8 @@ def consistent_sets(graph: LabelGraph | None, flips: Flips, present: Tensor) -> 
 def replay(network: Network, record: AttackRecord, flips: Flips, decision: Decision) -> Tensor:
     """Transfer: the images, shape (images,), bool, on which another network fulfils every wish too."""
     with torch.no_grad():
-        return flips.satisfied(decision.present(network(record.images))).all(dim=1)
+        present = decision.present(network(record.images))
+    return flips.to(present.device).satisfied(present).all(dim=1)
 
 
 def minimal_epsilon(

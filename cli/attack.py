@@ -37,6 +37,7 @@ class AttackOptions:
     show_most: bool
     keep_others: bool
     graph: str | None
+    consistent: bool
     report: Path | None
 
 
@@ -46,7 +47,7 @@ def _wish(options: AttackOptions) -> "Wish":
     asked = sum((bool(options.flip), options.hide_all, options.show_most))
     if asked != 1:
         raise InputError("say what to change with one of --flip LABEL (repeatable), --hide-all, --show-most")
-    return Wish(options.flip, options.hide_all, options.show_most, options.keep_others)
+    return Wish(options.flip, options.hide_all, options.show_most, options.keep_others, options.consistent)
 
 
 @click.command("attack")
@@ -70,6 +71,7 @@ def _wish(options: AttackOptions) -> "Wish":
     help="Largest change of a pixel, as 4/255; repeat for folders.",
 )
 @click.option("--graph", help="Label graph for gmla and consistency: voc, coco or a JSON file of edges.")
+@click.option("--consistent", is_flag=True, help="Flip what the graph asks for besides; hold all else.")
 @click.option(
     "--report", type=click.Path(path_type=Path), help="For a folder or .npz: rates as CSV, and a PNG."
 )

@@ -41,6 +41,7 @@ class Wish:
     hide_all: bool
     show_most: bool
     keep_others: bool
+    consistent: bool
 
     def flips(self, labels: tuple[str, ...], present: torch.Tensor) -> Flips:
         """The wish for images with these label sets, shape (images, labels), bool.
@@ -99,7 +100,7 @@ class AttackRun:
         present = torch.from_numpy(self.target.present(images))
         flips = self.wish.flips(self.target.labels, present)
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        record = build(self.method, self.graph()).attack(
+        record = build(self.method, self.graph(), consistent=self.wish.consistent).attack(
             self.target.scorer,
             tensor,
             flips,

@@ -131,3 +131,12 @@ def test_bad_input(model, image, arguments, message):
     shown = run(model, image, *arguments)
     assert shown.exit_code == 2
     assert message in shown.stderr
+
+
+def test_any_method_can_be_made_consistent(model, image, tmp_path):
+    graph = tmp_path / "graph.json"
+    graph.write_text(json.dumps({"names": list("abcd"), "edges": [["a", "b"]], "labels": 4}))
+    arguments = ["--flip", "c", "--consistent", "--eps", "0.3", "--decision", "threshold"]
+    shown = run(model, image, *arguments, "--graph", graph)
+    assert shown.exit_code in (1, 3), shown.stderr
+    assert "--graph" in run(model, image, *arguments).stderr
