@@ -154,10 +154,7 @@ class _SlopeSearch:
         with torch.no_grad():
             bounds = linear.propagate(*self._box)
         self._slopes = FreeSlopes.initial(linear, bounds, len(self.sets))
-        members = np.array(self.sets)
-        self._weights = linear.tensor(clause.weights[members])
-        self._offsets = linear.tensor(clause.offsets[members])
-        self._shares = self._initial_shares(members.shape).requires_grad_()
+        self._shares = self._initial_shares().requires_grad_()
         self._optimiser = self._slopes.optimiser()
         self._optimiser.add_param_group({"params": [self._shares], "lr": 0.05})
         self._upper = np.full(len(self.sets), np.inf)
@@ -165,9 +162,9 @@ class _SlopeSearch:
         self.best = bounds.numpy()
         self.steps = 0
 
-    def _initial_shares(self, shape: tuple[int, ...]) -> Tensor:
+    def _initial_shares(self) -> Tensor:
         """Nearly all on the atom with the lowest bound, the first of each ordered set."""
-        shares = np.full(shape, SHARE_OF_OTHERS)
+        shares = np.full((len(self.sets), len(self.sets[0])), SHARE_OF_OTHERS)
         shares[:, 0] = 1.0
         return self._linear.tensor(shares)
 
@@ -194,9 +191,7 @@ class _SlopeSearch:
         self.steps += 1
 
     def _rows_upper(self, bounds: Bounds, free: Freedom) -> Tensor:
-        mix = normalised_shares(self._shares)
-        weights = (mix.unsqueeze(2) * self._weights).sum(dim=1)
-        offsets = (mix * self._offsets).sum(dim=1)
+        weights, offsets = mixed_rows(self._linear, self._clause, self.sets, self._shares)
         return self._linear.upper(self._linear.network.output, weights.unsqueeze(0), bounds, free)[0] + offsets
 
     def _refuted(self) -> list[AtomSet]:
@@ -218,6 +213,25 @@ class _SlopeSearch:
         else:
             margin = min(margin, float(np.sort(atom_upper)[self._clause.atoms - self._clause.needed]))
         return ClauseBounds(atom_upper, refuted, proved, margin)
+
+
+def mixed_rows(
+    linear: LinearBounds, clause: Clause, subsets: Sequence[tuple[int, ...]], shares: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weights (rows, labels) and offsets (rows,) of convex combinations of atoms.
+
+    Args:
+        linear: precision and device.
+        clause: the atoms.
+        subsets: the atoms of each row.
+        shares: (rows, widest) numbers in [0, 1]; those beyond a row's atoms are ignored.
+    """
+    widest = shares.shape[1]
+    members = np.array([[*subset, *[subset[0]] * (widest - len(subset))] for subset in subsets])
+    used = np.array([[1.0] * len(subset) + [0.0] * (widest - len(subset)) for subset in subsets])
+    mix = normalised_shares(shares * linear.tensor(used))
+    weights = (mix.unsqueeze(2) * linear.tensor(clause.weights[members])).sum(dim=1)
+    return weights, (mix * linear.tensor(clause.offsets[members])).sum(dim=1)
 
 
 def normalised_shares(shares: Tensor) -> Tensor:

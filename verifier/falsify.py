@@ -43,7 +43,7 @@ class Falsifier:
     def __init__(self, module: TorchNetwork, replay: Replay, device: str = "cpu") -> None:
         """Use a float32 ``module`` on ``device``; ``replay`` judges its finds."""
         self._device = torch.device(device)
-        self._module = module.to(self._device)
+        self.module = module.to(self._device)
         self._replay = replay
 
     def search(self, problem: Problem, attack: Apgd, seed: int, budget: Budget) -> AttackOutcome:
@@ -73,7 +73,7 @@ class Falsifier:
         lower, upper = self._tensor(problem.region.lower), self._tensor(problem.region.upper)
         start = None if problem.start is None else self._tensor(problem.start)
         generator = torch.Generator(self._device).manual_seed(seed)
-        objective = _Margin(self._module, clause, self._device)
+        objective = _Margin(self.module, clause, self._device)
         found = attack.maximize(objective, lower, upper, start, generator, lambda: budget.exhausted)
         point = found.points[0].cpu().numpy().reshape(problem.region.shape)
         margin = float(found.values[0])

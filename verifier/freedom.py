@@ -1,6 +1,6 @@
 """The free parameters of relaxations, gathered for gradient steps (alpha-CROWN, Xu et al. 2021)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,26 +71,37 @@ class FreeSlopes:
 
     def detached(self) -> "FreeSlopes":
         """A copy without gradients."""
-        pool = {
-            number: PoolFreedom(item.threshold.detach().clone(), item.weights.detach().clone())
-            for number, item in self.rows.pool.items()
-        }
-        return FreeSlopes(Freedom(_copies(self.rows.relu.items()), pool), Freedom(_copies(self.inner.relu.items())))
+        return self._mapped(_copy, _copy)
+
+    def trainable(self) -> "FreeSlopes":
+        """A copy whose parameters take gradients."""
+        return self._mapped(lambda item: _copy(item).requires_grad_(), lambda item: _copy(item).requires_grad_())
+
+    def select(self, parents: Sequence[int]) -> "FreeSlopes":
+        """A copy in which row i has the parameters of row ``parents[i]``."""
+        return self._mapped(lambda item: item.detach()[:, list(parents)].clone(), _copy)
 
     def cast(self, linear: LinearBounds) -> "FreeSlopes":
-        """The same values in the precision and on the device of ``linear``."""
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.detach().to(linear.device, linear.dtype)
+        """A copy in the precision and on the device of ``linear``."""
 
+        def move(item: Tensor) -> Tensor:
+            return item.detach().to(linear.device, linear.dtype)
+
+        return self._mapped(move, move)
+
+    def _mapped(self, per_row: Callable[[Tensor], Tensor], inner: Callable[[Tensor], Tensor]) -> "FreeSlopes":
         pool = {
-            number: PoolFreedom(move(item.threshold), move(item.weights)) for number, item in self.rows.pool.items()
+            number: PoolFreedom(per_row(item.threshold), per_row(item.weights))
+            for number, item in self.rows.pool.items()
         }
-        relu = {number: move(item) for number, item in self.rows.relu.items()}
-        return FreeSlopes(Freedom(relu, pool), Freedom({number: move(item) for number, item in self.inner.relu.items()}))
+        relu = {number: per_row(item) for number, item in self.rows.relu.items()}
+        return FreeSlopes(
+            Freedom(relu, pool), Freedom({number: inner(item) for number, item in self.inner.relu.items()})
+        )
 
 
-def _copies(items: Iterable[tuple[int, Tensor]]) -> dict[int, Tensor]:
-    return {number: item.detach().clone() for number, item in items}
+def _copy(item: Tensor) -> Tensor:
+    return item.detach().clone()
 
 
 def _pool(linear: LinearBounds, number: int, bounds: Bounds, source: int, rows: int) -> PoolFreedom:

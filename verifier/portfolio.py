@@ -38,6 +38,9 @@ class Engine(StrEnum):
 
 
 ALL_ENGINES = frozenset(Engine)
+# Programs of this size are solved in about the time that optimising the slopes takes, so they go first.
+SMALL_BINARIES = 120
+SMALL_SECONDS = 3.0
 Notice = Callable[[str], None]
 
 
@@ -84,10 +87,10 @@ class Verifier:
         self._notice = notice
         self._told: set[str] = set()
 
-    def tell(self, message: str) -> None:
-        """Pass a notice on, once."""
-        if message not in self._told:
-            self._told.add(message)
+    def tell(self, subject: str, message: str) -> None:
+        """Pass a notice on, once per subject."""
+        if subject not in self._told:
+            self._told.add(subject)
             self._notice(message)
 
     def verify(self, problem: Problem, budget: Budget | None = None) -> Result:
@@ -98,21 +101,34 @@ class Verifier:
         """
         return _Run(self, problem, budget or Budget()).decide()
 
-    def solve_milp(self, problem: Problem, known: BoundsOutcome, clause: int, budget: Budget) -> MilpOutcome:
+    def solve_milp(
+        self,
+        problem: Problem,
+        known: BoundsOutcome,
+        clause: int,
+        budget: Budget,
+        most_binaries: int | None = None,
+    ) -> MilpOutcome:
         """The MILP's word on one clause, by Gurobi where it is wanted and able, else by HiGHS."""
+        settings = MilpSettings(self.settings.threads, self.settings.seed, most_binaries)
         if self.settings.solver is not Solver.HIGHS:
             try:
-                return self._solve_with(GurobiBackend(), problem, known, clause, budget)
+                return self._solve_with(GurobiBackend(), problem, known, clause, budget, settings)
             except SolverUnavailableError as error:
-                self.tell(f"{error}; HiGHS solves instead")
-        return self._solve_with(HighsBackend(), problem, known, clause, budget)
+                self.tell("gurobi", f"{error}; HiGHS solves instead of Gurobi, here and from now on where need be")
+        return self._solve_with(HighsBackend(), problem, known, clause, budget, settings)
 
     def _solve_with(
-        self, backend: MilpBackend, problem: Problem, known: BoundsOutcome, position: int, budget: Budget
+        self,
+        backend: MilpBackend,
+        problem: Problem,
+        known: BoundsOutcome,
+        position: int,
+        budget: Budget,
+        settings: MilpSettings,
     ) -> MilpOutcome:
         clause = problem.property.clauses[position]
         atoms = atom_interval(clause, known.clauses[position], known.values[self.network.output])
-        settings = MilpSettings(self.settings.threads, self.settings.seed)
         return solve_clause(self.network, known.values, clause, backend, budget, settings, atoms)
 
 
@@ -130,7 +146,7 @@ class _Run:
 
     def decide(self) -> Result:
         """Go through the engines."""
-        steps = (self._crown, self._quick, self._alpha, self._thorough, self._milp)
+        steps = (self._crown, self._quick, self._small_milp, self._alpha, self._thorough, self._milp)
         for step in steps:
             if self._budget.exhausted:
                 break
@@ -185,7 +201,13 @@ class _Run:
         self._stages.append(Stage(engine, verdict, time.monotonic() - started, outcome.reason))
         return None if outcome.witness is None else self._violated(engine, outcome.witness)
 
+    def _small_milp(self) -> Result | None:
+        return self._solve(self._budget.at_most(SMALL_SECONDS), SMALL_BINARIES)
+
     def _milp(self) -> Result | None:
+        return self._solve(self._budget, None)
+
+    def _solve(self, budget: Budget, most_binaries: int | None) -> Result | None:
         if self._known is None or Engine.MILP not in self._engines:
             return None
         worst = -math.inf
@@ -193,7 +215,7 @@ class _Run:
             if clause.proved:
                 worst = max(worst, clause.margin_bound)
                 continue
-            outcome = self._verifier.solve_milp(self._problem, self._known, position, self._budget)
+            outcome = self._verifier.solve_milp(self._problem, self._known, position, budget, most_binaries)
             result = self._after_milp(outcome)
             if result is not None:
                 return result

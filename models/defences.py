@@ -1,0 +1,122 @@
+"""Defences: what is done to a training batch so that the network becomes robust.
+
+A defence turns a batch into the batch that is trained on. Images are pixels in [0, 1].
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .losses import LossFunction
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """What a defence may look at.
+
+    Attributes:
+        network: the network in training, (batch, channels, height, width) to (batch, labels).
+        loss: the training loss.
+        progress: share of the training already done, in [0, 1).
+        generator: source of randomness, on the device of the images.
+    """
+
+    network: nn.Module
+    loss: LossFunction
+    progress: float
+    generator: torch.Generator
+
+
+class Defence(Protocol):
+    """Anything that turns a batch into the batch to train on."""
+
+    def apply(self, images: Tensor, targets: Tensor, step: TrainingStep) -> Tensor:
+        """Images of the same shape and range, without gradient history."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoDefence:
+    """Train on the images as they are."""
+
+    def apply(self, images: Tensor, targets: Tensor, step: TrainingStep) -> Tensor:
+        """The images themselves."""
+        return images
+
+
+@dataclass(frozen=True, slots=True)
+class RectangleDefence:
+    """The L0 defence: a black rectangle at a random place of every image.
+
+    Attributes:
+        max_side: height and width are drawn uniformly from 1 to this many pixels.
+
+    Reference:
+        The L0 defence of the MuLLoC networks: random noise in the form of a black rectangle is added
+        to each sample before it is forwarded.
+    """
+
+    max_side: int
+
+    def apply(self, images: Tensor, targets: Tensor, step: TrainingStep) -> Tensor:
+        """Images with one rectangle each set to 0."""
+        count, _, height, width = images.shape
+        rows = self._spans(count, height, images.device, step.generator)
+        columns = self._spans(count, width, images.device, step.generator)
+        covered = rows[:, None, :, None] & columns[:, None, None, :]
+        return images.masked_fill(covered, 0.0)
+
+    def _spans(self, count: int, extent: int, device: torch.device, generator: torch.Generator) -> Tensor:
+        """One random interval per image as a mask, shape (count, extent), wholly inside the image."""
+        longest = min(self.max_side, extent)
+        lengths = torch.randint(1, longest + 1, (count, 1), device=device, generator=generator)
+        share = torch.rand((count, 1), device=device, generator=generator)
+        starts = (share * (extent - lengths + 1)).long()
+        positions = torch.arange(extent, device=device)
+        return (positions >= starts) & (positions < starts + lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class PgdDefence:
+    """The L-infinity defence: training on the worst images that projected gradient ascent finds.
+
+    Attributes:
+        epsilon: radius of the ball around each image, in pixels of [0, 1].
+        steps: gradient steps per batch.
+        relative_step: step length as a multiple of the radius.
+        ramp: share of the training during which the radius grows linearly from 0, in [0, 1]; a
+            network as small as ours does not learn at all when the full radius comes at once.
+
+    Reference:
+        A. Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018.
+    """
+
+    epsilon: float
+    steps: int
+    relative_step: float
+    ramp: float
+
+    def radius(self, progress: float) -> float:
+        """The radius in use after the given share of the training."""
+        return self.epsilon * (min(1.0, progress / self.ramp) if self.ramp > 0 else 1.0)
+
+    def apply(self, images: Tensor, targets: Tensor, step: TrainingStep) -> Tensor:
+        """Images within the radius and within [0, 1] that raise the loss."""
+        radius = self.radius(step.progress)
+        lower, upper = (images - radius).clamp(min=0.0), (images + radius).clamp(max=1.0)
+        noise = torch.rand(images.shape, device=images.device, generator=step.generator)
+        attacked = lower + noise * (upper - lower)
+        for _ in range(self.steps):
+            direction = _ascent_direction(attacked, targets, step)
+            attacked = torch.clamp(attacked + self.relative_step * radius * direction, lower, upper)
+        return attacked
+
+
+def _ascent_direction(images: Tensor, targets: Tensor, step: TrainingStep) -> Tensor:
+    """The sign of the gradient of the loss with respect to the images."""
+    images = images.detach().requires_grad_(True)
+    loss = step.loss(step.network(images), targets)
+    (gradient,) = torch.autograd.grad(loss, images)
+    return gradient.sign()

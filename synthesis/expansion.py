@@ -1,0 +1,119 @@
+"""Expansion beyond linear bounds: propose, verify with the complete engines, cut what is not robust.
+
+This is the loop of Mour (2023), section 3, with the verifier's portfolio as its oracle: a robust neighbourhood
+is expanded by a step; where that is not robust it is shrunk toward the robust one with cutting weights, and
+the step becomes smaller when cutting does not help either.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..verifier.budget import Budget
+from ..verifier.operators import FloatArray
+from ..verifier.portfolio import Verifier
+from ..verifier.problem import Problem
+from ..verifier.region import Layered
+from ..verifier.result import Result, Verdict
+from .ascent import OnSize
+from .cutting import Cutting, cut, fixed_weights, sensitivity_weights
+
+
+@dataclass(frozen=True, slots=True)
+class ExpansionSettings:
+    """Steps of the loop.
+
+    Attributes:
+        step: first relative growth of all epsilons.
+        smallest_step: the loop ends below it.
+        floor: absolute growth (pixel units) of layers whose epsilon is smaller than it.
+        cuts: how often a neighbourhood that is not robust is cut before a smaller step is tried.
+        query_seconds: longest time for one question.
+    """
+
+    step: float = 0.1
+    smallest_step: float = 0.01
+    floor: float = 1e-3
+    cuts: int = 1
+    query_seconds: float = 6.0
+
+
+class Expansion:
+    """One run of the loop; afterwards ``epsilons`` is the largest robust vector it verified."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        at: Callable[[FloatArray], Problem],
+        weights: FloatArray,
+        neighbourhood: Layered,
+        cutting: Cutting,
+        settings: ExpansionSettings,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            verifier: the oracle.
+            at: the verifier's problem at given epsilons.
+            weights: (layers,) of the size.
+            neighbourhood: image and layers.
+            cutting: kind of cutting weights.
+            settings: steps.
+        """
+        self._verifier = verifier
+        self._at = at
+        self._weights = weights
+        self._neighbourhood = neighbourhood
+        self._cutting = cutting
+        self._settings = settings
+        self.epsilons = np.zeros_like(weights)
+        self.attack = self.bounds = self.milp = 0
+
+    @property
+    def size(self) -> float:
+        """Weighted sum of the epsilons."""
+        return float(self._weights @ self.epsilons)
+
+    def run(self, robust: FloatArray, budget: Budget, on_size: OnSize) -> None:
+        """Expand ``robust``, epsilons (layers,) that are known to be robust."""
+        self.epsilons = robust
+        cutting = self._cutting_weights()
+        step, first = self._settings.step, self._settings.step
+        while step >= self._settings.smallest_step and not budget.exhausted:
+            grown = self._try(self._expanded(step), cutting, budget)
+            step = step * 1.5 if grown else step / 2
+            on_size(min(1.0, self._settings.smallest_step / step if step < first else 0.0), self.size)
+
+    def _expanded(self, step: float) -> FloatArray:
+        growth = np.maximum(
+            self.epsilons * step,
+            np.where(self.epsilons < self._settings.floor, self._settings.floor * step, 0.0),
+        )
+        return np.minimum(self.epsilons + np.where(self._weights > 0, growth, 0.0), 1.0)
+
+    def _try(self, candidate: FloatArray, cutting: FloatArray, budget: Budget) -> bool:
+        """Whether the candidate, or a cut of it, is robust; the first that is becomes the new vector."""
+        for _ in range(1 + self._settings.cuts):
+            if budget.exhausted or self._weights @ candidate <= self.size:
+                return False
+            if self._ask(candidate, budget).verdict is Verdict.HOLDS:
+                self.epsilons = candidate
+                return True
+            candidate = cut(candidate, self.epsilons, cutting)
+        return False
+
+    def _ask(self, epsilons: FloatArray, budget: Budget) -> Result:
+        result = self._verifier.verify(self._at(epsilons), budget.at_most(self._settings.query_seconds))
+        for stage in result.stages:
+            self.attack += stage.engine.startswith("falsify")
+            self.bounds += stage.engine.startswith("bounds")
+            self.milp += stage.engine == "milp"
+        return result
+
+    def _cutting_weights(self) -> FloatArray:
+        if self._cutting is Cutting.FIXED:
+            return fixed_weights(len(self._weights))
+        where = self._neighbourhood
+        clause = self._at(self.epsilons).property.clauses[0]
+        return sensitivity_weights(self._verifier.falsifier.module, where.image, where.layers, clause)

@@ -1,0 +1,183 @@
+"""The rows that certify a layered neighbourhood: bounds of atom combinations as a function of the epsilons."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..verifier.bounds_engine import SHARE_OF_OTHERS, mixed_rows
+from ..verifier.freedom import FreeSlopes
+from ..verifier.linear_bounds import Bounds, LinearBounds
+from ..verifier.operators import FloatArray
+from ..verifier.property import Clause
+
+# The float32 search keeps this distance (logits) from the boundary, more than its rounding error, so that the
+# certificate in float64 rarely has to shrink what it found.
+SEARCH_MARGIN = 2e-4
+# No more rows than this go backward together.
+ROW_LIMIT = 40
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchPoint:
+    """A point of the search whose rows are all below zero (in float32).
+
+    Attributes:
+        epsilons: (layers,) pixel units.
+        size: weighted sum.
+        slopes: that certified it, None for the default ones.
+        subsets: rows of atoms that were bounded.
+        shares: (rows, widest) convex weights before normalisation.
+    """
+
+    epsilons: FloatArray
+    size: float
+    slopes: FreeSlopes | None
+    subsets: tuple[tuple[int, ...], ...]
+    shares: Tensor
+
+
+class CertifiedRows:
+    """Differentiable upper bounds that, all negative, prove a clause on a layered neighbourhood.
+
+    Rows are single atoms, except for the atoms in ``together``: of those, every set of ``needed`` has a row
+    that bounds a convex combination. All rows below zero prove the clause (see :mod:`mlverify.verifier.cover`).
+    """
+
+    def __init__(
+        self,
+        linear: LinearBounds,
+        image: NDArray[np.float32],
+        layers: NDArray[np.int64],
+        weights: FloatArray,
+        clause: Clause,
+    ) -> None:
+        """Prepare; nothing is computed yet.
+
+        Args:
+            linear: bounds of the network, float32 for search.
+            image: (channels, height, width), pixels in [0, 1].
+            layers: (height, width) layer numbers.
+            weights: (layers,) not negative; layers of weight 0 do not grow.
+            clause: what may not hold.
+        """
+        self.linear = linear
+        self.clause = clause
+        self.weights = weights
+        self.growing = linear.tensor((weights > 0).astype(np.float64))
+        self.objective = linear.tensor(weights / weights.max())
+        self._image = linear.tensor(image).unsqueeze(0)
+        self._layers = torch.as_tensor(layers, device=linear.device)
+        self.slopes: FreeSlopes | None = None
+        self.together: list[int] = []
+        self.subsets: list[tuple[int, ...]] = []
+        self.shares = torch.zeros(0)
+        self.best: SearchPoint | None = None
+        self.queries = 0
+
+    def bounds(self, epsilons: Tensor) -> Bounds:
+        """Bounds of all values on the neighbourhood with ``epsilons`` (layers,)."""
+        moving = (epsilons * self.growing)[self._layers]
+        inner = None if self.slopes is None else self.slopes.inner
+        lower, upper = (self._image - moving).clamp(min=0.0), (self._image + moving).clamp(max=1.0)
+        self.queries += 1
+        # an image that leaves [0, 1] itself would make clipping reverse the box
+        return self.linear.propagate(
+            torch.minimum(lower, self._image), torch.maximum(upper, self._image), inner
+        )
+
+    def upper(self, epsilons: Tensor) -> Tensor:
+        """Upper bounds (rows,) on the neighbourhood with ``epsilons`` (layers,)."""
+        bounds = self.bounds(epsilons)
+        weights, offsets = mixed_rows(self.linear, self.clause, self.subsets, self.shares)
+        free = None if self.slopes is None else self.slopes.rows
+        return self.linear.upper(self.linear.network.output, weights.unsqueeze(0), bounds, free)[0] + offsets
+
+    def worst(self, epsilons: FloatArray) -> float:
+        """The largest row, without gradients."""
+        with torch.no_grad():
+            return float(self.upper(self.linear.tensor(epsilons)).max())
+
+    def atoms(self, epsilon: float) -> FloatArray:
+        """Upper bounds (atoms,) on the uniform neighbourhood, default slopes."""
+        with torch.no_grad():
+            bounds = self.bounds(epsilon * torch.ones_like(self.growing))
+            rows = self.linear.tensor(self.clause.weights).unsqueeze(0)
+            upper = self.linear.upper(self.linear.network.output, rows, bounds)[0]
+        return np.asarray(upper.cpu().double().numpy() + self.clause.offsets)
+
+    def record(self, epsilons: Tensor) -> None:
+        """Keep a certified point if it is the largest so far."""
+        values = (epsilons.detach() * self.growing).cpu().double().numpy()
+        size = float(self.weights @ values)
+        if self.best is None or size > self.best.size:
+            slopes = None if self.slopes is None else self.slopes.detached()
+            self.best = SearchPoint(values, size, slopes, tuple(self.subsets), self.shares.detach().clone())
+
+    def restore(self, point: SearchPoint) -> Self:
+        """Continue from a recorded point."""
+        self.subsets = list(point.subsets)
+        self.shares = point.shares.clone()
+        self.slopes = None if point.slopes is None else point.slopes.trainable()
+        return self
+
+    def set_together(self, together: Sequence[int]) -> None:
+        """Choose the atoms that are bounded in combination; the newest, last one leads its rows."""
+        self.together = list(together)
+        alone = [(atom,) for atom in range(self.clause.atoms) if atom not in self.together]
+        self.subsets = [*alone, *combinations(self.together[::-1], self.clause.needed)]
+        widest = max(len(subset) for subset in self.subsets)
+        shares = np.zeros((len(self.subsets), widest))
+        for row, subset in enumerate(self.subsets):
+            shares[row, : len(subset)] = SHARE_OF_OTHERS
+            shares[row, 0] = 1.0
+        self.shares = self.linear.tensor(shares)
+
+    def free_slopes(self, epsilons: Tensor) -> None:
+        """Make the slopes free, starting from the default ones at ``epsilons``."""
+        with torch.no_grad():
+            bounds = self.bounds(epsilons)
+        self.slopes = FreeSlopes.initial(self.linear, bounds, len(self.subsets))
+
+    def can_widen(self) -> bool:
+        """Whether one more atom may join those bounded in combination."""
+        alone = sum(len(subset) == 1 for subset in self.subsets)
+        rows = alone - 1 + comb(len(self.together) + 1, self.clause.needed)
+        return self.clause.needed > 1 and alone > 1 and rows <= ROW_LIMIT
+
+    def widen(self, epsilons: Tensor) -> None:
+        """The single atom closest to zero joins those bounded in combination; its slopes go with it."""
+        with torch.no_grad():
+            upper = self.upper(epsilons)
+        alone = [row for row, subset in enumerate(self.subsets) if len(subset) == 1]
+        binding = max(alone, key=lambda row: float(upper[row]))
+        before, old = list(self.subsets), self.shares.detach()
+        self.set_together([*self.together, before[binding][0]])
+        parents = [before.index(subset) if subset in before else binding for subset in self.subsets]
+        for row, subset in enumerate(self.subsets):
+            if subset in before and len(subset) > 1:
+                self.shares[row, : len(subset)] = old[before.index(subset), : len(subset)]
+        if self.slopes is not None:
+            self.slopes = self.slopes.select(parents).trainable()
+
+    def optimiser(self, speed: float = 1.0) -> torch.optim.Optimizer | None:
+        """Adam over slopes and shares, None while slopes are not free."""
+        if self.slopes is None:
+            return None
+        self.shares.requires_grad_()
+        optimiser = self.slopes.optimiser(speed)
+        optimiser.add_param_group({"params": [self.shares], "lr": 0.05 * speed})
+        return optimiser
+
+    def clamp(self) -> None:
+        """Put slopes and shares back where they are valid."""
+        if self.slopes is not None:
+            self.slopes.clamp()
+        with torch.no_grad():
+            self.shares.clamp_(0.0, 1.0)

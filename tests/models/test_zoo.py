@@ -1,0 +1,140 @@
+"""The files that ship: what they claim must be true of the bytes in the repository."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from mlverify.models.architectures import specification
+from mlverify.models.config import read_config
+from mlverify.models.defences import PgdDefence, TrainingStep
+from mlverify.models.losses import ranking
+from mlverify.models.metrics import exact_match, margins
+from mlverify.models.mnist import Split, load_digits
+from mlverify.models.training import held_out_images
+from PIL import Image
+
+ZOO = Path(__file__).parents[2] / "models" / "zoo"
+PARAMETERS = {
+    "dmnist_cnn_none": 3818,
+    "dmnist_cnn_l0": 3818,
+    "dmnist_cnn_linf": 3818,
+    "dmnist_large": 145_158,
+}
+LEAST_ACCURACY = {
+    "dmnist_cnn_none": 0.63,
+    "dmnist_cnn_l0": 0.50,
+    "dmnist_cnn_linf": 0.40,
+    "dmnist_large": 0.97,
+}
+NETWORKS = sorted(PARAMETERS)
+
+
+def session(name: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(ZOO / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
+
+
+def logits(name: str, images: np.ndarray) -> torch.Tensor:
+    (answer,) = session(name).run(["logits"], {"input": images.astype(np.float32) / np.float32(255)})
+    return torch.from_numpy(answer)
+
+
+def samples() -> list[dict]:
+    return json.loads((ZOO / "samples.json").read_text())["samples"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_file_is_one_small_opset_17_graph(name):
+    model = onnx.load(ZOO / f"{name}.onnx", load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    assert [entry.version for entry in model.opset_import] == [17]
+    assert sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer) == PARAMETERS[name]
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    (entry,) = model.graph.input
+    assert [axis.dim_param or axis.dim_value for axis in entry.type.tensor_type.shape.dim] == [
+        "batch",
+        1,
+        64,
+        64,
+    ]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_metadata_agrees_with_the_configuration(name):
+    config = read_config(ZOO / f"{name}.toml")
+    metadata = session(name).get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["labels"]) == [str(label) for label in range(10)]
+    assert metadata["k"] == "2"
+    assert metadata["architecture"] == config.architecture.value
+    assert metadata["defence"] == config.defence_kind.value
+    assert metadata["loss"] == config.loss.value
+    assert int(metadata["seed"]) == config.seed
+    assert int(metadata["epochs"]) == config.schedule.epochs
+    assert int(metadata["test_images"]) == config.data.test_images
+    assert float(metadata["test_exact_match"]) >= LEAST_ACCURACY[name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_claimed_accuracy_is_reproduced(name, mnist_folder):
+    made = held_out_images(read_config(ZOO / f"{name}.toml"), load_digits(mnist_folder, Split.TEST))
+    measured = exact_match(logits(name, made.images), torch.from_numpy(made.labels))
+    claimed = float(session(name).get_modelmeta().custom_metadata_map["test_exact_match"])
+    # A sum rounded in another order may tip a near-tie, not more.
+    assert measured == pytest.approx(claimed, abs=0.001)
+    assert f"{claimed:.2%}" in (ZOO / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_sample_is_classified_correctly(name):
+    entries = samples()
+    assert len(entries) == 6
+    images = np.stack([np.asarray(Image.open(ZOO / entry["file"])) for entry in entries])
+    assert images.dtype == np.uint8
+    assert images.shape == (6, 64, 64)
+    targets = torch.zeros(6, 10)
+    for row, entry in enumerate(entries):
+        targets[row, entry["labels"]] = 1
+    assert (targets.sum(dim=1) == 2).all()
+    assert (margins(logits(name, images[:, None]), targets) > 0).all()
+
+
+def test_samples_are_the_test_images_they_say(mnist_folder):
+    content = json.loads((ZOO / "samples.json").read_text())
+    config = read_config(ZOO / "dmnist_cnn_none.toml")
+    data = replace(config.data, test_seed=content["test_seed"], test_images=content["test_images"])
+    made = held_out_images(replace(config, data=data), load_digits(mnist_folder, Split.TEST))
+    for entry in content["samples"]:
+        shown = np.asarray(Image.open(ZOO / entry["file"]))
+        assert np.array_equal(shown, made.images[entry["index"], 0])
+        assert np.flatnonzero(made.labels[entry["index"]]).tolist() == entry["labels"]
+
+
+def as_torch(name: str) -> torch.nn.Sequential:
+    network = specification(read_config(ZOO / f"{name}.toml").architecture).build()
+    constants = onnx.load(ZOO / f"{name}.onnx").graph.initializer
+    for parameter, constant in zip(network.parameters(), constants, strict=True):
+        parameter.data = torch.tensor(onnx.numpy_helper.to_array(constant))
+    return network.eval()
+
+
+def survivors(name: str, radius: float) -> int:
+    """How many samples keep their labels under a projected-gradient attack."""
+    images = torch.stack([torch.tensor(np.asarray(Image.open(ZOO / entry["file"]))) for entry in samples()])
+    pixels, targets = images[:, None].float() / 255, torch.zeros(6, 10)
+    for row, entry in enumerate(samples()):
+        targets[row, entry["labels"]] = 1
+    network = as_torch(name)
+    step = TrainingStep(network, ranking, 1.0, torch.Generator().manual_seed(0))
+    attacked = PgdDefence(radius, steps=10, relative_step=0.25, ramp=0.0).apply(pixels, targets, step)
+    return int((margins(network(attacked), targets) > 0).sum())
+
+
+def test_the_l_infinity_defence_defends():
+    assert survivors("dmnist_cnn_none", 0.03) == 0
+    assert survivors("dmnist_cnn_linf", 0.03) == 6

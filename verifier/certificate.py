@@ -1,0 +1,159 @@
+"""Certificates of linear bounds: the slopes that prove a clause, small enough to be kept and proved again.
+
+Any slopes in range give valid bounds, so nothing in a certificate is trusted: it only saves the search.
+Positions are kept as bytes; the bounds are computed from the rounded values.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import InputError
+from .bounds_engine import mixed_rows, proof_margin
+from .cover import is_proved
+from .freedom import FreeSlopes
+from .linear_bounds import Freedom, LinearBounds
+from .operators import FloatArray
+from .property import Clause
+from .region import Region
+from .relaxation import PoolFreedom
+
+_LEVELS = 255
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What checking a certificate shows.
+
+    Attributes:
+        proved: whether the clause is proved on the region.
+        margin_bound: the largest row, an upper bound on the clause's margin when proved.
+    """
+
+    proved: bool
+    margin_bound: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundCertificate:
+    """Slopes and combinations of atoms for one clause.
+
+    Attributes:
+        subsets: the atoms of each row.
+        shares: (rows, widest) convex weights before normalisation, in [0, 1].
+        relu: (rows, *shape) bytes by the ReLU's value number.
+        inner: (*shape) bytes likewise, for bounds of inner values.
+        thresholds: (rows, outputs) bytes by the pool's value number.
+        weights: (rows, outputs, window + 1) float16 logits by the pool's value number.
+    """
+
+    subsets: tuple[tuple[int, ...], ...]
+    shares: FloatArray
+    relu: Arrays
+    inner: Arrays
+    thresholds: Arrays
+    weights: Arrays
+
+    @classmethod
+    def of(cls, slopes: FreeSlopes | None, subsets: Sequence[tuple[int, ...]], shares: Tensor) -> Self:
+        """Round slopes to what is kept; None stands for the default slopes."""
+        relu = {} if slopes is None else slopes.rows.relu
+        inner = {} if slopes is None else slopes.inner.relu
+        pool = {} if slopes is None else slopes.rows.pool
+        return cls(
+            tuple(subsets),
+            np.round(shares.detach().cpu().double().numpy() * _LEVELS) / _LEVELS,
+            {str(number): _bytes(item) for number, item in relu.items()},
+            {str(number): _bytes(item) for number, item in inner.items()},
+            {str(number): _bytes(item.threshold) for number, item in pool.items()},
+            {str(number): item.weights.detach().cpu().numpy()[0].astype(np.float16) for number, item in pool.items()},
+        )
+
+    def check(self, linear: LinearBounds, region: Region, clause: Clause) -> Proof:
+        """Prove the clause on the region afresh, from these slopes, in float64.
+
+        Raises:
+            InputError: when the certificate does not fit the network or the clause.
+        """
+        if linear.dtype is not torch.float64:
+            raise ValueError("certificates are checked in float64")
+        if any(not 0 <= atom < clause.atoms for subset in self.subsets for atom in subset):
+            raise InputError("the certificate names atoms that the question does not have; write it again")
+        try:
+            return self._prove(linear, region, clause)
+        except (RuntimeError, IndexError, ValueError) as error:
+            # tensors of another network do not broadcast
+            raise InputError(f"the certificate does not fit the network ({error}); write it again") from None
+
+    def _prove(self, linear: LinearBounds, region: Region, clause: Clause) -> Proof:
+        slopes = self._slopes(linear)
+        with torch.no_grad():
+            bounds = linear.propagate(*linear.box([region]), slopes.inner)
+            weights, offsets = mixed_rows(linear, clause, self.subsets, linear.tensor(self.shares))
+            upper = linear.upper(linear.network.output, weights.unsqueeze(0), bounds, slopes.rows)[0] + offsets
+        values = upper.cpu().numpy()
+        margin = proof_margin(bounds, linear.network.output)
+        refuted = [frozenset(subset) for subset, value in zip(self.subsets, values, strict=True) if value < -margin]
+        return Proof(is_proved(clause.atoms, clause.needed, refuted), float(values.max()))
+
+    def _slopes(self, linear: LinearBounds) -> FreeSlopes:
+        pool = {
+            int(number): PoolFreedom(_positions(linear, item), linear.tensor(self.weights[number]).unsqueeze(0))
+            for number, item in self.thresholds.items()
+        }
+        relu = {int(number): _positions(linear, item) for number, item in self.relu.items()}
+        inner = {int(number): _positions(linear, item) for number, item in self.inner.items()}
+        return FreeSlopes(Freedom(relu, pool), Freedom(inner))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Arrays for one ``.npz`` file."""
+        widest = self.shares.shape[1]
+        subsets = np.full((len(self.subsets), widest), -1, dtype=np.int64)
+        for row, subset in enumerate(self.subsets):
+            subsets[row, : len(subset)] = subset
+        found: dict[str, NDArray[Any]] = {"subsets": subsets, "shares": self.shares}
+        for kind, group in self._groups():
+            found.update({f"{kind}/{number}": array for number, array in group.items()})
+        return found
+
+    def _groups(self) -> tuple[tuple[str, Arrays], ...]:
+        return (("relu", self.relu), ("inner", self.inner), ("threshold", self.thresholds), ("weight", self.weights))
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """Read what :meth:`arrays` wrote.
+
+        Raises:
+            InputError: when arrays are missing or of the wrong kind.
+        """
+        try:
+            subsets = tuple(tuple(int(atom) for atom in row if atom >= 0) for row in arrays["subsets"])
+            shares = np.asarray(arrays["shares"], dtype=np.float64)
+            groups = [_group(arrays, kind) for kind in ("relu", "inner", "threshold", "weight")]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the certificate is damaged ({error}); write the result again") from None
+        bytes_only = all(item.dtype == np.uint8 for group in groups[:3] for item in group.values())
+        finite = all(bool(np.isfinite(item).all()) for item in groups[3].values())
+        in_range = shares.ndim == 2 and bool(((shares >= 0) & (shares <= 1)).all()) and len(shares) == len(subsets)
+        if not (bytes_only and finite and in_range and all(subsets)):
+            raise InputError("the certificate is damaged (numbers out of range); write the result again")
+        return cls(subsets, shares, *groups)
+
+
+def _group(arrays: Arrays, kind: str) -> Arrays:
+    prefix = f"{kind}/"
+    return {str(int(name.removeprefix(prefix))): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _bytes(positions: Tensor) -> NDArray[np.uint8]:
+    return np.round(positions.detach().cpu().numpy()[0] * _LEVELS).astype(np.uint8)
+
+
+def _positions(linear: LinearBounds, array: NDArray[Any]) -> Tensor:
+    return linear.tensor(array.astype(np.float64) / _LEVELS).unsqueeze(0)
