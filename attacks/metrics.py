@@ -32,7 +32,7 @@ class Distortion:
         linf: largest change of a pixel, in [0, 1].
         l2: Euclidean norm of the change, pixels in [0, 1].
         rmsd: root mean squared change, in grey levels [0, 255].
-        ssim: structural similarity, 1 for equal images.
+        ssim: structural similarity, 1 for equal images; nan for inputs that are no images.
     """
 
     linf: Tensor
@@ -69,7 +69,7 @@ def distortion(clean: Tensor, adversarial: Tensor) -> Distortion:
     """Measure perturbations.
 
     Args:
-        clean: shape (images, channels, height, width), pixels in [0, 1].
+        clean: shape (images, *input_shape), pixels in [0, 1].
         adversarial: same shape.
     """
     change = adversarial - clean
@@ -77,8 +77,12 @@ def distortion(clean: Tensor, adversarial: Tensor) -> Distortion:
         linf=Norm.LINF.of(change),
         l2=Norm.L2.of(change),
         rmsd=_GREY_LEVELS * change.flatten(1).square().mean(dim=1).sqrt(),
-        ssim=structural_similarity(clean, adversarial),
+        ssim=structural_similarity(clean, adversarial) if clean.dim() == 4 else _unknown(change),
     )
+
+
+def _unknown(like: Tensor) -> Tensor:
+    return torch.full_like(like.flatten(1)[:, 0], torch.nan)
 
 
 def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
@@ -155,7 +159,7 @@ def score(clean: Tensor, record: AttackRecord, flips: Flips, graph: LabelGraph |
     """All rates of an attack.
 
     Args:
-        clean: the clean images, shape (images, channels, height, width).
+        clean: the clean images, shape (images, *input_shape).
         record: what the attack gave.
         flips: what it was asked.
         graph: the label graph for FR_S and the consistent target set; without it NT_R counts every

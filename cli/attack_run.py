@@ -136,7 +136,11 @@ def attack_one(
     record, flips = run.attack(image[None], epsilon)
     clean = torch.from_numpy(image[None])
     fields = _fields(run, path, record, flips, distortion(clean, record.images))
-    fields |= {"epsilon": epsilon, "adversarial": None}
+    fields |= {
+        "epsilon": epsilon,
+        "success_as_png": _survives_png(run.target, record, flips),
+        "adversarial": None,
+    }
     if output is not None:
         fields["adversarial"] = _write_images(output, image, record, fields)
         write_result(output, Schema.ATTACK, fields)
@@ -147,6 +151,12 @@ def attack_one(
     else:
         _print(fields)
     return bool(record.success)
+
+
+def _survives_png(target: Target, record: AttackRecord, flips: Flips) -> bool:
+    """Whether the attack still succeeds when its pixels are rounded to 8 bits."""
+    rounded = np.rint(record.images.numpy() * 255).astype(np.float32) / np.float32(255)
+    return bool(flips.success(torch.from_numpy(target.present(rounded)), record.before))
 
 
 def attack_many(
@@ -277,5 +287,7 @@ def _lines(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " "), ", ".join(map(str, value)) or "none"
     for name in ("linf", "l2", "rmsd", "ssim"):
         yield name, f"{fields[name]:.4g}"
+    if fields["success"] and not fields["success_as_png"]:
+        yield "note", "only the .npy has the effect: rounding to a PNG's 8 bits undoes it"
     if fields["infeasible"]:
         yield "note", "the method's own sub-problem had no solution; this is its best attempt"
