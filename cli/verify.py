@@ -1,5 +1,6 @@
 """``mlverify verify MODEL IMAGE``: does the property hold for every image of a neighbourhood?"""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -56,6 +57,7 @@ _EXIT = {
     "--mask", type=click.Path(path_type=Path), help="PNG: only its non-zero pixels change (with --eps)."
 )
 @click.option("--target", help="Label that must stay  [default: the most confident one]")
+@click.option("--second-opinion", is_flag=True, help="Also ask auto_LiRPA for bounds, where it is installed.")
 @network_options
 @decision_options
 @resize_option
@@ -68,6 +70,7 @@ def verify_command(
     epsilons: Path | None,
     mask: Path | None,
     target: str | None,
+    second_opinion: bool,
     network_options: NetworkOptions,
     decision_options: DecisionOptions,
     resize: bool,
@@ -86,7 +89,8 @@ def verify_command(
     asked = _property(question, target)
     problem = Problem(question.network, region, asked, question.image)
     with interruptible(engine_options.timeout) as (budget, was_pressed):
-        result = Verifier(question.network, settings_of(engine_options), note).verify(problem, budget)
+        settings = replace(settings_of(engine_options), second_opinion=second_opinion)
+        result = Verifier(question.network, settings, note).verify(problem, budget)
     fields = {**verify_fields(question, network_options, result, asked.text), "region": described}
     files = {} if output_options.output is None else _write(output_options.output, fields, problem, result)
     if output_options.format is OutputFormat.JSON:

@@ -40,6 +40,20 @@ class Bounds:
         """Number of regions."""
         return len(self.lower[0])
 
+    def intersect(self, other: "Bounds") -> "Bounds":
+        """Both at once; where rounding crosses them, this one's."""
+        lower, upper = [], []
+        for mine, theirs in zip(zip(self.lower, self.upper, strict=True), zip(other.lower, other.upper, strict=True), strict=True):
+            low, high = torch.maximum(mine[0], theirs[0]), torch.minimum(mine[1], theirs[1])
+            crossed = low > high
+            lower.append(torch.where(crossed, mine[0], low))
+            upper.append(torch.where(crossed, mine[1], high))
+        return Bounds(tuple(lower), tuple(upper))
+
+    def detached(self) -> "Bounds":
+        """The same numbers without gradients."""
+        return Bounds(tuple(item.detach() for item in self.lower), tuple(item.detach() for item in self.upper))
+
     def numpy(self, row: int = 0) -> ValueBounds:
         """The bounds of one region as float64 arrays."""
         pairs = zip(self.lower, self.upper, strict=True)

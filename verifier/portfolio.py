@@ -10,6 +10,7 @@ from ..errors import SolverUnavailableError
 from .bounds_engine import BoundsEngine, BoundsOutcome, atom_interval
 from .budget import Budget
 from .falsify import QUICK, THOROUGH, AttackOutcome, Falsifier
+from .lirpa import LirpaBounds
 from .milp import MilpOutcome, MilpSettings, MilpVerdict, solve_clause
 from .milp_gurobi import GurobiBackend
 from .milp_highs import HighsBackend
@@ -59,6 +60,7 @@ class Settings:
         seed: for attacks and solver.
         device: torch device of attacks and bounds.
         engines: which may be asked.
+        second_opinion: also ask auto_LiRPA for bounds, where it is installed.
     """
 
     solver: Solver = Solver.AUTO
@@ -66,6 +68,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     engines: frozenset[Engine] = field(default=ALL_ENGINES)
+    second_opinion: bool = False
 
 
 class Verifier:
@@ -92,6 +95,19 @@ class Verifier:
         if subject not in self._told:
             self._told.add(subject)
             self._notice(message)
+
+    def second_opinion(self, problem: Problem) -> BoundsOutcome | None:
+        """Bounds by auto_LiRPA, None where it can't give them."""
+        try:
+            lirpa = LirpaBounds(self.network)
+        except SolverUnavailableError as error:
+            self.tell("auto_LiRPA", f"{error}; there is no second opinion on bounds")
+            return None
+        known = self.bounds.crown(problem.region, problem.property)
+        uppers = [
+            lirpa.upper(problem.region, clause.weights) + clause.offsets for clause in problem.property.clauses
+        ]
+        return self.bounds.judge(problem.property, known.values, uppers)
 
     def verify(self, problem: Problem, budget: Budget | None = None) -> Result:
         """Ask the engines in order of cost until one decides.
@@ -146,7 +162,7 @@ class _Run:
 
     def decide(self) -> Result:
         """Go through the engines."""
-        steps = (self._crown, self._quick, self._small_milp, self._alpha, self._thorough, self._milp)
+        steps = (self._crown, self._second_opinion, self._quick, self._small_milp, self._alpha, self._thorough, self._milp)
         for step in steps:
             if self._budget.exhausted:
                 break
@@ -161,6 +177,22 @@ class _Run:
         started = time.monotonic()
         self._known = self._verifier.bounds.crown(self._problem.region, self._problem.property)
         return self._after_bounds("bounds/crown", started) if Engine.BOUNDS in self._engines else None
+
+    def _second_opinion(self) -> Result | None:
+        if not self._verifier.settings.second_opinion:
+            return None
+        started = time.monotonic()
+        outcome = self._verifier.second_opinion(self._problem)
+        if outcome is None:
+            return None
+        verdict = Verdict.HOLDS if outcome.proved else Verdict.UNKNOWN
+        detail = f"margin at most {outcome.margin_bound:.4g}"
+        self._stages.append(Stage("bounds/auto_LiRPA", verdict, time.monotonic() - started, detail))
+        if not outcome.proved:
+            return None
+        trusted = ("auto_LiRPA's bounds in float64, with a margin for rounding",)
+        reason = "auto_LiRPA's bounds exclude every violation"
+        return self._holds("bounds/auto_LiRPA", outcome.margin_bound, reason, trusted)
 
     def _alpha(self) -> Result | None:
         if self._known is None or Engine.BOUNDS not in self._engines:
