@@ -221,7 +221,7 @@ def _checked_task(
     return Task(
         network=model,
         images=images.detach(),
-        flips=Flips(flips.wanted.to(images.device), flips.others, flips.aim),
+        flips=flips.to(images.device),
         ball=ball or Ball(),
         decision=rule,
         present=rule.present(scores.to(images.device)),

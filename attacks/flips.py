@@ -39,7 +39,11 @@ class Flips:
     aim: Aim = Aim.ALL
 
     def __post_init__(self) -> None:
-        if self.wanted.dim() != 2 or not bool(torch.isin(self.wanted, torch.tensor([-1, 0, 1])).all()):
+        if (
+            self.wanted.dim() != 2
+            or self.wanted.dtype.is_floating_point
+            or bool((self.wanted.abs() > 1).any())
+        ):
             raise InputError("flips need the shape (images, labels) and the values -1 hide, 0 leave, +1 show")
 
     @classmethod
@@ -90,6 +94,10 @@ class Flips:
     def show_most(cls, present: Tensor) -> "Flips":
         """Show as many labels as possible, keeping none hidden on purpose."""
         return cls(torch.ones_like(present, dtype=torch.int8), Others.FREE, Aim.MOST)
+
+    def to(self, device: torch.device) -> "Flips":
+        """The same wish on another device."""
+        return Flips(self.wanted.to(device), self.others, self.aim)
 
     def rows(self, chosen: Tensor) -> "Flips":
         """The wish for some of the images (index or mask)."""

@@ -29,4 +29,5 @@ def margins_and_jacobian(task: Task, points: Tensor) -> tuple[Tensor, Tensor]:
         for label in range(margins.shape[1]):
             (row,) = torch.autograd.grad(margins[:, label].sum(), inputs, retain_graph=True)
             rows.append(row.flatten(1))
-    return margins.detach(), torch.stack(rows, dim=1)
+    # A broken entry must not spoil the linear algebra of its batch.
+    return margins.detach(), torch.nan_to_num(torch.stack(rows, dim=1), nan=0.0, posinf=0.0, neginf=0.0)

@@ -10,8 +10,8 @@ from .apgd import Apgd
 from .ball import Norm
 from .base import Attack, Attempt, Incumbent, Task
 from .box import Field, Slope, repeat_boxes, value_and_gradient
-from .flips import Aim
-from .losses import Loss, target_cross_entropy
+from .flips import Aim, Flips, Others
+from .losses import Loss, hinge_sum, target_cross_entropy, worst_margin
 from .pgd import Pgd
 
 
@@ -21,16 +21,25 @@ class LossAttack(Attack):
 
     Attributes:
         engine: APGD or PGD with its settings.
-        loss: one of `losses`, or any function of the same form.
+        loss: one of `losses`, or any function of the same form. None chooses: the worst margin when
+            other labels are free, which is >= 0 exactly at success; the sum of hinges when they must
+            stay, where many labels compete and the worst one alone is a poor guide; the cross-entropy
+            against the wish for as many flips as possible.
     """
 
     engine: Apgd | Pgd = field(default_factory=Apgd)
-    loss: Loss = target_cross_entropy
+    loss: Loss | None = None
 
     def search(self, task: Task) -> Attempt:
         """Climb the loss; early points that fulfil the wish are kept."""
-        loss_field = LossField(task, self.loss, self.engine.restarts)
+        loss_field = LossField(task, self.loss or _usual_loss(task.flips), self.engine.restarts)
         return climb(self.engine, loss_field, task, gradients_per_step=1)
+
+
+def _usual_loss(flips: Flips) -> Loss:
+    if flips.aim is Aim.MOST:
+        return target_cross_entropy
+    return hinge_sum if flips.others is Others.KEEP else worst_margin
 
 
 @dataclass(frozen=True, slots=True)

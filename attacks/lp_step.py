@@ -238,11 +238,21 @@ class _Master:
     def solve(self) -> tuple[float, Floats, float]:
         """The objective, the multipliers u >= 0 of the rows, and that of the convexity row."""
         self._solver.run()
+        if self._solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            self._loosen()
+            self._solver.clearSolver()
+            self._solver.run()
         solution = self._solver.getSolution()
         unit = self._unit if math.isfinite(self._unit) else 1.0
         duals = np.array(solution.row_dual) * unit
         value = float(self._solver.getInfo().objective_function_value) * unit
         return value, np.maximum(-duals[:-1], 0.0), float(duals[-1])
+
+    def _loosen(self) -> None:
+        """Let pass in phase two what phase one let pass, where it makes the program infeasible."""
+        if math.isfinite(self._unit):
+            for row in range(self._count):
+                self._solver.changeColBounds(row, 0.0, 2 * _VIOLATION)
 
     def combination(self) -> Floats:
         """The r of the last solution."""

@@ -32,7 +32,7 @@ class Distortion:
         linf: largest change of a pixel, in [0, 1].
         l2: Euclidean norm of the change, pixels in [0, 1].
         rmsd: root mean squared change, in grey levels [0, 255].
-        ssim: structural similarity, 1 for equal images.
+        ssim: structural similarity, 1 for equal images; nan for inputs that are no images.
     """
 
     linf: Tensor
@@ -69,7 +69,7 @@ def distortion(clean: Tensor, adversarial: Tensor) -> Distortion:
     """Measure perturbations.
 
     Args:
-        clean: shape (images, channels, height, width), pixels in [0, 1].
+        clean: shape (images, *input_shape), pixels in [0, 1].
         adversarial: same shape.
     """
     change = adversarial - clean
@@ -77,8 +77,12 @@ def distortion(clean: Tensor, adversarial: Tensor) -> Distortion:
         linf=Norm.LINF.of(change),
         l2=Norm.L2.of(change),
         rmsd=_GREY_LEVELS * change.flatten(1).square().mean(dim=1).sqrt(),
-        ssim=structural_similarity(clean, adversarial),
+        ssim=structural_similarity(clean, adversarial) if clean.dim() == 4 else _unknown(change),
     )
+
+
+def _unknown(like: Tensor) -> Tensor:
+    return torch.full_like(like.flatten(1)[:, 0], torch.nan)
 
 
 def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
@@ -129,7 +133,7 @@ def _interior(values: Floats) -> Floats:
 
 def target_hits(record: AttackRecord, flips: Flips) -> Tensor:
     """On which images all wanted labels are as wanted, whatever became of the others; shape (images,)."""
-    return flips.satisfied(record.after).all(dim=1)
+    return flips.to(record.after.device).satisfied(record.after).all(dim=1)
 
 
 def non_target_flip_rate(record: AttackRecord, consistent_set: Tensor, hits: Tensor) -> float:
@@ -155,7 +159,7 @@ def score(clean: Tensor, record: AttackRecord, flips: Flips, graph: LabelGraph |
     """All rates of an attack.
 
     Args:
-        clean: the clean images, shape (images, channels, height, width).
+        clean: the clean images, shape (images, *input_shape).
         record: what the attack gave.
         flips: what it was asked.
         graph: the label graph for FR_S and the consistent target set; without it NT_R counts every
@@ -187,7 +191,7 @@ def consistent_sets(graph: LabelGraph | None, flips: Flips, present: Tensor) -> 
     Raises:
         InputError: the flips contradict the graph.
     """
-    asked = (flips.wanted != 0) & ~flips.satisfied(present)
+    asked = (flips.wanted != 0).to(present.device) & ~flips.to(present.device).satisfied(present)
     if graph is None:
         return asked
     sets = torch.zeros_like(asked)
@@ -201,7 +205,8 @@ def consistent_sets(graph: LabelGraph | None, flips: Flips, present: Tensor) -> 
 def replay(network: Network, record: AttackRecord, flips: Flips, decision: Decision) -> Tensor:
     """Transfer: the images, shape (images,), bool, on which another network fulfils every wish too."""
     with torch.no_grad():
-        return flips.satisfied(decision.present(network(record.images))).all(dim=1)
+        present = decision.present(network(record.images))
+    return flips.to(present.device).satisfied(present).all(dim=1)
 
 
 def minimal_epsilon(

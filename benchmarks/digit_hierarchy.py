@@ -50,7 +50,7 @@ class Digits:
         except OSError as error:
             raise InputError(f"{folder} has no MNIST files ({error}); download the four IDX files") from None
         pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, _DIGIT, _DIGIT)
-        return cls(pixels.astype(np.float32) / 255, np.frombuffer(labels, np.uint8, offset=8))
+        return cls(pixels.astype(np.float32) / np.float32(255), np.frombuffer(labels, np.uint8, offset=8))
 
     def compose(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Images with a digit in the upper and one in the lower half, and their closed label sets.

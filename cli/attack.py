@@ -24,6 +24,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..attacks.ball import Ball
     from .attack_run import Wish
 
 
@@ -37,6 +38,7 @@ class AttackOptions:
     show_most: bool
     keep_others: bool
     graph: str | None
+    consistent: bool
     report: Path | None
 
 
@@ -46,7 +48,7 @@ def _wish(options: AttackOptions) -> "Wish":
     asked = sum((bool(options.flip), options.hide_all, options.show_most))
     if asked != 1:
         raise InputError("say what to change with one of --flip LABEL (repeatable), --hide-all, --show-most")
-    return Wish(options.flip, options.hide_all, options.show_most, options.keep_others)
+    return Wish(options.flip, options.hide_all, options.show_most, options.keep_others, options.consistent)
 
 
 @click.command("attack")
@@ -69,7 +71,14 @@ def _wish(options: AttackOptions) -> "Wish":
     multiple=True,
     help="Largest change of a pixel, as 4/255; repeat for folders.",
 )
+@click.option(
+    "--l2",
+    type=click.FloatRange(min=0),
+    metavar="R",
+    help="Radius in the L2 norm instead of --eps (tkml-ap, ml-*, jma, mla-de).",
+)
 @click.option("--graph", help="Label graph for gmla and consistency: voc, coco or a JSON file of edges.")
+@click.option("--consistent", is_flag=True, help="Flip what the graph asks for besides; hold all else.")
 @click.option(
     "--report", type=click.Path(path_type=Path), help="For a folder or .npz: rates as CSV, and a PNG."
 )
@@ -82,6 +91,7 @@ def attack_command(
     model: Path,
     image: Path,
     eps: tuple[float, ...],
+    l2: float | None,
     resize: bool,
     network_options: NetworkOptions,
     decision_options: DecisionOptions,
@@ -100,22 +110,34 @@ def attack_command(
 
     options = AttackOptions(**rest)  # type: ignore[arg-type]
     wish = _wish(options)
-    epsilons = eps or (1.0,)
+    balls = _balls(options.method, eps, l2)
     device = _device(engine_options)
     target = open_target(model, options.method, network_options, decision_options, device)
     run = AttackRun(
         target, options.method, wish, options.graph, engine_options.seed, engine_options.timeout, device
     )
     if options.report is not None:
-        attack_many(run, image, epsilons, options.report, resize=resize)
+        attack_many(run, image, balls, options.report, resize=resize)
         return
-    if len(epsilons) != 1:
+    if len(balls) != 1:
         raise InputError(
             "one image is attacked at one --eps; give several with --report and a folder or .npz"
         )
     as_json = output_options.format is OutputFormat.JSON
-    success = attack_one(run, image, epsilons[0], output_options.output, as_json=as_json, resize=resize)
+    success = attack_one(run, image, balls[0], output_options.output, as_json=as_json, resize=resize)
     click.get_current_context().exit(1 if success else 3)
+
+
+def _balls(method: MethodName, eps: tuple[float, ...], l2: float | None) -> tuple["Ball", ...]:
+    from ..attacks.ball import Ball, Norm
+
+    if l2 is not None:
+        if eps:
+            raise InputError("--eps and --l2 are two ways to bound the change; give one")
+        return (Ball(l2, Norm.L2),)
+    if not eps and method.needs_budget:
+        raise InputError(f"{method} needs to know how far pixels may move; give --eps, such as --eps 4/255")
+    return tuple(Ball(epsilon) for epsilon in eps or (1.0,))
 
 
 def _device(options: EngineOptions) -> str:

@@ -19,3 +19,19 @@ class MethodName(StrEnum):
     GMLA = "gmla"
     JMA = "jma"
     MLA_DE = "mla-de"
+
+    @property
+    def needs_budget(self) -> bool:
+        """Whether the method fills a ball; the others look for the smallest change."""
+        return self in _BALL_METHODS
+
+
+_BALL_METHODS = {
+    MethodName.PGD,
+    MethodName.APGD,
+    MethodName.MLA_U,
+    MethodName.MLA_C,
+    MethodName.TKML_AP,
+    MethodName.GMLA,
+    MethodName.MLA_DE,
+}

@@ -41,6 +41,7 @@ class Wish:
     hide_all: bool
     show_most: bool
     keep_others: bool
+    consistent: bool
 
     def flips(self, labels: tuple[str, ...], present: torch.Tensor) -> Flips:
         """The wish for images with these label sets, shape (images, labels), bool.
@@ -93,17 +94,17 @@ class AttackRun:
             )
         return graph
 
-    def attack(self, images: Pixels, epsilon: float) -> tuple[AttackRecord, Flips]:
+    def attack(self, images: Pixels, ball: Ball) -> tuple[AttackRecord, Flips]:
         """Attack a batch; label sets and success of the record are the judge's."""
         tensor = torch.from_numpy(images).to(self.device)
         present = torch.from_numpy(self.target.present(images))
         flips = self.wish.flips(self.target.labels, present)
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        record = build(self.method, self.graph()).attack(
+        record = build(self.method, self.graph(), consistent=self.wish.consistent).attack(
             self.target.scorer,
             tensor,
             flips,
-            ball=Ball(epsilon),
+            ball=ball,
             decision=self.target.decision,
             generator=torch.Generator().manual_seed(self.seed),
             stop=None if deadline is None else (lambda: time.monotonic() >= deadline),
@@ -126,16 +127,21 @@ class AttackRun:
 
 
 def attack_one(
-    run: AttackRun, path: Path, epsilon: float, output: Path | None, *, as_json: bool, resize: bool
+    run: AttackRun, path: Path, ball: Ball, output: Path | None, *, as_json: bool, resize: bool
 ) -> bool:
     """Attack one image, print and write the result; whether it succeeded."""
     if output is not None:
         check_writable(output)
     image = load_image(path, run.target.input_shape, resize=resize)
-    record, flips = run.attack(image[None], epsilon)
+    record, flips = run.attack(image[None], ball)
     clean = torch.from_numpy(image[None])
     fields = _fields(run, path, record, flips, distortion(clean, record.images))
-    fields |= {"epsilon": epsilon, "adversarial": None}
+    fields |= {
+        "epsilon": ball.epsilon,
+        "norm": ball.norm.value,
+        "success_as_png": _survives_png(run.target, record, flips),
+        "adversarial": None,
+    }
     if output is not None:
         fields["adversarial"] = _write_images(output, image, record, fields)
         write_result(output, Schema.ATTACK, fields)
@@ -148,19 +154,23 @@ def attack_one(
     return bool(record.success)
 
 
-def attack_many(
-    run: AttackRun, source: Path, epsilons: Sequence[float], report: Path, *, resize: bool
-) -> None:
-    """Attack every image of a folder or .npz at every epsilon; write the rates and their figure."""
+def _survives_png(target: Target, record: AttackRecord, flips: Flips) -> bool:
+    """Whether the attack still succeeds when its pixels are rounded to 8 bits."""
+    rounded = np.rint(record.images.numpy() * 255).astype(np.float32) / np.float32(255)
+    return bool(flips.success(torch.from_numpy(target.present(rounded)), record.before))
+
+
+def attack_many(run: AttackRun, source: Path, balls: Sequence[Ball], report: Path, *, resize: bool) -> None:
+    """Attack every image of a folder or .npz in every ball; write the rates and their figure."""
     check_writable(report)
     names, images = _read_many(source, run.target.input_shape, resize=resize)
     graph = run.graph()
     rows: list[dict[str, float]] = []
-    for epsilon in sorted(epsilons):
-        record, flips = run.attack(images, epsilon)
+    for ball in sorted(balls, key=lambda ball: ball.epsilon):
+        record, flips = run.attack(images, ball)
         rates = score(torch.from_numpy(images), record, flips, graph)
         success = float(record.success.double().mean())
-        rows.append({"epsilon": epsilon, "success": success, **asdict(rates), "seconds": record.seconds})
+        rows.append({"epsilon": ball.epsilon, "success": success, **asdict(rates), "seconds": record.seconds})
     with replacing(report) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
@@ -276,5 +286,7 @@ def _lines(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " "), ", ".join(map(str, value)) or "none"
     for name in ("linf", "l2", "rmsd", "ssim"):
         yield name, f"{fields[name]:.4g}"
+    if fields["success"] and not fields["success_as_png"]:
+        yield "note", "only the .npy has the effect: rounding to a PNG's 8 bits undoes it"
     if fields["infeasible"]:
         yield "note", "the method's own sub-problem had no solution; this is its best attempt"

@@ -2,15 +2,19 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mlverify.attacks.apgd import Apgd
 from mlverify.attacks.ball import Ball, Norm
 from mlverify.attacks.base import Attack, Attempt
+from mlverify.attacks.consistent import Consistent, consistent_flips
 from mlverify.attacks.decision import Threshold, TopK
 from mlverify.attacks.flips import Flips, Others
-from mlverify.attacks.gmla import Gmla, projected_direction
+from mlverify.attacks.gmla import Gmla, optimal_direction, projected_direction
+from mlverify.attacks.graph import LabelGraph
 from mlverify.attacks.jma import Jma
 from mlverify.attacks.loss_attack import LossAttack
-from mlverify.attacks.losses import worst_margin_of_all
+from mlverify.attacks.losses import hinge_sum, worst_margin_of_all
 from mlverify.attacks.ml_cw import MlCw
 from mlverify.attacks.ml_deepfool import MlDeepFool
 from mlverify.attacks.ml_rank import MlRank1, MlRank2
@@ -20,6 +24,7 @@ from mlverify.attacks.mla_lp import MlaLp
 from mlverify.attacks.pgd import Pgd
 from mlverify.attacks.tkml_ap import TkmlAp, TopKLoss
 from mlverify.errors import InputError
+from scipy.optimize import linprog
 
 LINF = [
     MlaU(Apgd(20)),
@@ -175,6 +180,52 @@ def test_projected_direction_is_orthogonal_when_gradients_oppose():
     inner = (direction * other).flatten(1).sum(1)
     assert inner.abs().max() < 1e-12
     assert torch.equal(direction.flatten(1).abs().amax(1), torch.ones(5, dtype=torch.float64))
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_optimal_direction_solves_its_linear_program(seed):
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randn(1, 12, generator=generator, dtype=torch.float64)
+    other = target + torch.randn(1, 12, generator=generator, dtype=torch.float64)
+    step = optimal_direction(target, other, torch.zeros(1))
+    exact = linprog(-target[0].numpy(), other.numpy(), [0.0], bounds=[(-1, 1)] * 12)
+    assert float((step * other).sum()) <= 1e-9
+    # A vertex of the program has one entry strictly inside; with signs only, that entry is given away.
+    lost = float((target.abs() * 2).max())
+    assert -exact.fun - lost <= float((step * target).sum()) <= -exact.fun + 1e-9
+
+
+def test_the_optimal_direction_of_harmless_gradients_is_their_sign():
+    target = torch.tensor([[3.0, -1.0]])
+    assert torch.equal(optimal_direction(target, -target, torch.zeros(1)), target.sign())
+    assert torch.equal(optimal_direction(target, target, torch.ones(1)), -target.sign())
+
+
+def test_a_consistent_attack_flips_what_the_graph_asks_for_and_nothing_else(convnet, images):
+    graph = LabelGraph.of_edges(["a", "b", "c", "d"], [(0, 1), (0, 2)])
+    present = convnet(images) >= 0
+    chosen = graph.consistent(present.numpy()) & present[:, 1].numpy()
+    some = images if not chosen.any() else images[torch.from_numpy(chosen)]
+    flips = Flips.of(len(some), 4, hide=[1])
+    method = Consistent(LossAttack(Apgd(100), hinge_sum), graph)
+    record = method.attack(convnet, some, flips, ball=Ball(0.8))
+    grown = consistent_flips(graph, flips, record.before)
+    exact = Flips(grown.wanted, Others.KEEP).success(record.after, record.before)
+    assert exact.any()
+    consistent_before = graph.consistent(record.before.numpy())
+    assert graph.consistent(record.after.numpy())[exact.numpy() & consistent_before].all()
+
+
+def test_the_graph_must_fit_the_network_and_the_wish(convnet, images):
+    small = LabelGraph.of_edges(["a", "b"], [(0, 1)])
+    for method in (Gmla(small), Consistent(LossAttack(), small)):
+        with pytest.raises(InputError, match="2 labels and the network 4"):
+            method.attack(convnet, images, nearest_flip(convnet, images))
+    graph = LabelGraph.of_edges(["a", "b", "c", "d"], [(0, 1)])
+    present = torch.tensor([[True, True, False, False]])
+    with pytest.raises(InputError, match="asked to stay"):
+        consistent_flips(graph, Flips(torch.tensor([[-1, 1, 0, 0]])), present)
 
 
 def test_aligned_gradients_use_the_combined_sign():

@@ -49,6 +49,12 @@ def test_distortion_of_one_pixel():
     assert sizes.rmsd.item() == pytest.approx(255 * 0.5 / 12)
 
 
+def test_inputs_that_are_no_images_have_no_similarity():
+    sizes = distortion(torch.zeros(2, 5), torch.full((2, 5), 0.1))
+    assert sizes.linf.tolist() == pytest.approx([0.1, 0.1])
+    assert sizes.ssim.isnan().all()
+
+
 def test_rates_by_hand():
     before = [[1, 1, 0, 1], [1, 1, 0, 1], [1, 1, 1, 0], [1, 1, 0, 0]]
     after = [

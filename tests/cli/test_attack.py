@@ -51,7 +51,8 @@ def test_the_written_image_does_what_the_result_says(model, image, tmp_path):
     assert label not in document["labels_after"]
     assert document["linf"] == pytest.approx(np.abs(adversarial - clean).max())
     with Image.open(tmp_path / "out.adversarial.png") as picture:
-        assert picture.size == (8, 8)
+        rounded = np.asarray(picture, dtype=np.float32)[None] / np.float32(255)
+    assert document["success_as_png"] == (label not in predicted(model, rounded))
     assert (tmp_path / "out.png").exists()
 
 
@@ -104,6 +105,14 @@ def test_a_graph_names_the_labels_that_give_the_attack_away(model, image, tmp_pa
     assert set(document["inconsistent_labels"]) == lonely | childless
 
 
+def test_an_l2_budget(model, image):
+    shown = run(model, image, "--hide-all", "--method", "tkml-ap", "--l2", "1.5", "--format", "json")
+    assert shown.exit_code in (1, 3), shown.stderr
+    document = json.loads(shown.stdout)
+    assert document["norm"] == "l2"
+    assert document["l2"] <= 1.5 + 1e-5
+
+
 def test_the_black_box_takes_a_network_the_reader_does_not(image, tmp_path):
     model = conv_network(tmp_path / "net.onnx", middle="Sin")
     shown = run(model, image, "--hide-all", "--method", "mla-de", "--eps", "0.5", "--format", "json")
@@ -117,13 +126,16 @@ def test_the_black_box_takes_a_network_the_reader_does_not(image, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--flip", "z"], "no label 'z'"),
+        (["--flip", "z", "--eps", "0.1"], "no label 'z'"),
+        (["--flip", "a"], "give --eps"),
+        (["--flip", "a", "--eps", "0.1", "--l2", "1"], "give one"),
+        (["--flip", "a", "--l2", "1"], "L2 budget"),
         ([], "one of --flip"),
         (["--flip", "a", "--hide-all"], "one of --flip"),
         (["--flip", "a", "--eps", "1.5"], "above 1"),
         (["--flip", "a", "--eps", "0.1", "--eps", "0.2"], "one --eps"),
-        (["--flip", "a", "--graph", "voc", "--method", "gmla"], "35 nodes"),
-        (["--flip", "a", "--report", "missing/report.csv"], "does not exist"),
+        (["--flip", "a", "--eps", "0.1", "--graph", "voc", "--method", "gmla"], "35 nodes"),
+        (["--flip", "a", "--eps", "0.1", "--report", "missing/report.csv"], "does not exist"),
         (["--flip", "a", "--method", "nonsense"], "not one of"),
     ],
 )
@@ -131,3 +143,12 @@ def test_bad_input(model, image, arguments, message):
     shown = run(model, image, *arguments)
     assert shown.exit_code == 2
     assert message in shown.stderr
+
+
+def test_any_method_can_be_made_consistent(model, image, tmp_path):
+    graph = tmp_path / "graph.json"
+    graph.write_text(json.dumps({"names": list("abcd"), "edges": [["a", "b"]], "labels": 4}))
+    arguments = ["--flip", "c", "--consistent", "--eps", "0.3", "--decision", "threshold"]
+    shown = run(model, image, *arguments, "--graph", graph)
+    assert shown.exit_code in (1, 3), shown.stderr
+    assert "--graph" in run(model, image, *arguments).stderr
