@@ -41,7 +41,20 @@ COMMANDS: Mapping[str, LazyCommand] = {
         ".info", "info_command", "Operators, shapes and sizes of a network; what is supported."
     ),
     "predict": LazyCommand(".predict", "predict_command", "Scores and predicted label set of an image."),
+    "verify": LazyCommand(
+        ".verify", "verify_command", "Does a label stay in the set for every image of a neighbourhood?"
+    ),
+    "synth": LazyCommand(
+        ".synth", "synth_command", "The largest certified neighbourhood, layer by layer around an object."
+    ),
+    "check": LazyCommand(
+        ".check", "check_command", "Prove or replay a result file again, trusting nothing in it."
+    ),
+    "attack": LazyCommand(
+        ".attack", "attack_command", "Flip labels of an image by a multi-label attack; rates of a folder."
+    ),
     "show": LazyCommand(".show", "show_command", "A figure of a result file."),
+    "train": LazyCommand(".train", "train_command", "Train a small network and export it to ONNX."),
     "doctor": LazyCommand(".doctor", "doctor_command", "Versions, devices, solvers and licence sizes here."),
 }
 

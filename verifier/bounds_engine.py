@@ -22,6 +22,9 @@ from .region import Region
 ROW_LIMIT = 64
 # Gradient steps on the slopes before the next engine is asked; most proofs that bounds can give come within.
 ALPHA_STEPS = 60
+# Inner bounds are computed anew with the current slopes once in so many steps; between them a step costs only the
+# backward pass from the scores, about a tenth.
+REFRESH = 5
 # Start of a convex combination: the atom with the lowest bound has weight 1 before normalisation, the others this.
 SHARE_OF_OTHERS = 0.05
 
@@ -79,7 +82,8 @@ class BoundsEngine:
         """One backward pass with default slopes, all atoms together."""
         with torch.no_grad():
             bounds = self.linear.propagate(*self.linear.box([region]))
-            return self._outcome(question, bounds, [self._atom_upper(clause, bounds) for clause in question.clauses], 0)
+            uppers = [self._atom_upper(clause, bounds) for clause in question.clauses]
+        return self.judge(question, bounds.numpy(), uppers)
 
     def improve(self, region: Region, question: Property, first: BoundsOutcome, budget: Budget) -> BoundsOutcome:
         """Optimise the slopes of every open clause until it is proved or ``ALPHA_STEPS`` are spent.
@@ -99,7 +103,7 @@ class BoundsEngine:
             while search.open_rows and search.steps < ALPHA_STEPS and not budget.exhausted:
                 search.step()
             clauses[position] = search.outcome()
-            values = _intersection(values, search.best)
+            values = _intersection(values, search.values())
             steps += search.steps
         return BoundsOutcome(tuple(clauses), values, steps)
 
@@ -108,16 +112,17 @@ class BoundsEngine:
         upper = self.linear.upper(self.linear.network.output, rows, bounds)[0]
         return _numbers(upper.cpu().numpy() + clause.offsets)
 
-    def _outcome(
-        self, question: Property, bounds: Bounds, uppers: Sequence[FloatArray], steps: int
+    def judge(
+        self, question: Property, values: ValueBounds, uppers: Sequence[FloatArray], steps: int = 0
     ) -> BoundsOutcome:
-        needed_margin = proof_margin(bounds, self.linear.network.output)
+        """What upper bounds (atoms,) on the atoms of every clause prove by counting."""
+        needed_margin = proof_margin(values, self.linear.network.output)
         clauses = []
         for clause, upper in zip(question.clauses, uppers, strict=True):
             refuted = tuple(frozenset([int(atom)]) for atom in np.flatnonzero(upper < -needed_margin))
             margin = float(np.sort(upper)[clause.atoms - clause.needed])
             clauses.append(ClauseBounds(upper, refuted, is_proved(clause.atoms, clause.needed, refuted), margin))
-        return BoundsOutcome(tuple(clauses), bounds.numpy(), steps)
+        return BoundsOutcome(tuple(clauses), values, steps)
 
 
 def _numbers(upper: FloatArray) -> FloatArray:
@@ -151,7 +156,7 @@ class _SlopeSearch:
         self._optimiser.add_param_group({"params": [self._shares], "lr": 0.05})
         self._upper = np.full(len(self.sets), np.inf)
         self._margin = proof_margin(bounds, linear.network.output)
-        self.best = bounds.numpy()
+        self._tightest = bounds
         self.steps = 0
 
     def _initial_shares(self) -> Tensor:
@@ -169,10 +174,12 @@ class _SlopeSearch:
 
     def step(self) -> None:
         """Evaluate all rows, keep what they prove, and move slopes and shares downhill."""
-        bounds = self._linear.propagate(*self._box, self._slopes.inner)
+        bounds = self._tightest
+        if self.steps % REFRESH == 0:
+            bounds = self._linear.propagate(*self._box, self._slopes.inner).intersect(self._tightest)
+            self._tightest = bounds.detached()
         upper = self._rows_upper(bounds, self._slopes.rows)
         self._upper = np.minimum(self._upper, _numbers(upper.detach().cpu().numpy()))
-        self.best = _intersection(self.best, bounds.numpy())
         loss = (upper + 2 * self._margin).clamp(min=0).sum()
         self._optimiser.zero_grad()
         loss.backward()
@@ -189,6 +196,10 @@ class _SlopeSearch:
     def _refuted(self) -> list[AtomSet]:
         found = [frozenset(self.sets[row]) for row in np.flatnonzero(self._upper < -self._margin)]
         return [*self._first.refuted, *found]
+
+    def values(self) -> ValueBounds:
+        """The tightest bounds on every value that were met."""
+        return self._tightest.numpy()
 
     def outcome(self) -> ClauseBounds:
         """What was proved so far."""

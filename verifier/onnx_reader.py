@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ..errors import DisagreementError, InputError, ModelFormatError, UnsupportedOperatorError
 from .network import TAIL_OPERATORS, Network, NodeReport, Tail
+from .onnx_builder import Builder, attributes_of
 from .onnx_graph import GraphFile, read_graph_file
-from .onnx_operators import Builder, attributes_of, read_node
-from .operators import Constant, Reshape, Scale, Shape, Transpose
+from .onnx_operators import read_node
+from .operators import Operator, Reshape, Scale, Shape, Transpose
 from .preprocessing import Layout, Preprocessing
 from .session import Judge
 from .simplify import fold_scales
@@ -54,12 +55,13 @@ def read_network(path: Path, preprocessing: Preprocessing) -> Network:
     builder = _start(graph, preprocessing)
     reports: list[NodeReport] = []
     for node in nodes:
+        before = len(builder.operators)
         if tail_node is not None and node is tail_node:
             _skip_tail(builder, node)
         else:
             read_node(builder, node)
-        reports.append(_report(builder, node, is_tail=node is tail_node))
-    return _finish(graph, builder, preprocessing, nodes, tail_node, tuple(reports))
+        reports.append(_report(builder, node, before, is_tail=node is tail_node))
+    return _finish(graph, builder, preprocessing, tail_node, tuple(reports))
 
 
 def check_agreement(network: Network, seed: int = 0) -> None:
@@ -111,11 +113,15 @@ def read_labels(path: Path, count: int) -> tuple[str, ...]:
         InputError: when the file can't be read or has another number of lines than the network has scores.
     """
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read as a list of labels ({error}); give one name per line") from None
+        raise InputError(
+            f"{path} can't be read as a list of labels ({error}); give one name per line"
+        ) from None
     if len(names) != count:
-        raise InputError(f"{path} names {len(names)} labels, the network has {count} scores: give one name per line")
+        raise InputError(
+            f"{path} names {len(names)} labels, the network has {count} scores: give one name per line"
+        )
     if len(set(names)) != len(names):
         raise InputError(f"{path} names a label twice; names must differ")
     return tuple(names)
@@ -127,6 +133,7 @@ def _sorted_nodes(graph: GraphFile) -> list[onnx.NodeProto]:
     order: list[onnx.NodeProto] = []
     done: set[int] = set()
     stack: list[tuple[str, bool]] = [(graph.output_name, False)]
+    open_nodes: set[int] = set()
     while stack:
         name, expanded = stack.pop()
         node = producer.get(name)
@@ -136,6 +143,11 @@ def _sorted_nodes(graph: GraphFile) -> list[onnx.NodeProto]:
             done.add(id(node))
             order.append(node)
             continue
+        if id(node) in open_nodes:
+            raise ModelFormatError(
+                f"{graph.path}: node '{node.name or name}' reads its own result; export it again"
+            )
+        open_nodes.add(id(node))
         stack.append((name, True))
         stack.extend((item, False) for item in node.input if item)
     return order
@@ -144,7 +156,7 @@ def _sorted_nodes(graph: GraphFile) -> list[onnx.NodeProto]:
 def _find_tail(nodes: Sequence[onnx.NodeProto], output: str) -> onnx.NodeProto | None:
     producer = {name: node for node in nodes for name in node.output}
     node = producer.get(output)
-    while node is not None and node.op_type in _SHAPE_ONLY:
+    while node is not None and node.input and node.op_type in _SHAPE_ONLY:
         node = producer.get(node.input[0])
     return node if node is not None and node.op_type in TAIL_OPERATORS else None
 
@@ -157,7 +169,9 @@ def _start(graph: GraphFile, preprocessing: Preprocessing) -> Builder:
     builder = Builder(graph, constants=dict(graph.constants), input_shape=shape)
     value = 0
     if preprocessing.mean or preprocessing.std:
-        mean, std = (array.reshape(-1, *(1,) * (len(shape) - 1)) for array in preprocessing.channel_values(shape[0]))
+        mean, std = (
+            array.reshape(-1, *(1,) * (len(shape) - 1)) for array in preprocessing.channel_values(shape[0])
+        )
         value = builder.append(Scale("preprocessing", (0,), shape, 1.0 / std, -mean / std))
     if nhwc:
         value = builder.append(Transpose("preprocessing/layout", (value,), graph.input_shape, (1, 2, 0)))
@@ -166,11 +180,15 @@ def _start(graph: GraphFile, preprocessing: Preprocessing) -> Builder:
 
 
 def _skip_tail(builder: Builder, node: onnx.NodeProto) -> None:
-    if node.input[0] not in builder.values:
-        raise ModelFormatError(f"node '{node.name}': the scores do not depend on the image")
+    if not node.input or node.input[0] not in builder.values:
+        raise ModelFormatError(
+            f"{builder.graph.path}: the scores do not depend on the image; export it again"
+        )
     shape = builder.shape(builder.values[node.input[0]])
     if node.op_type != "Sigmoid" and not _normalises_labels(builder, node, shape):
-        raise UnsupportedOperatorError(node.op_type, node.name, "it must normalise over the label axis")
+        raise UnsupportedOperatorError(
+            node.op_type, node.name or node.output[0], "it must normalise over the label axis"
+        )
     builder.values[node.output[0]] = builder.values[node.input[0]]
 
 
@@ -185,16 +203,15 @@ def _normalises_labels(builder: Builder, node: onnx.NodeProto, shape: Shape) -> 
     return shape[axis - 1] == int(np.prod(shape))
 
 
-def _report(builder: Builder, node: onnx.NodeProto, *, is_tail: bool) -> NodeReport:
+def _report(builder: Builder, node: onnx.NodeProto, before: int, *, is_tail: bool) -> NodeReport:
     name = node.name or node.output[0]
     number = builder.values.get(node.output[0])
     if number is None:
         return NodeReport(name, node.op_type, (), "constant")
     if is_tail:
         return NodeReport(name, node.op_type, builder.shape(number), "removed (monotone)")
-    folded = number in (builder.values.get(item) for item in node.input)
-    kind = "identity" if folded else type(builder.operators[number - 1]).__name__
-    return NodeReport(name, node.op_type, builder.shape(number), kind)
+    kinds = dict.fromkeys(type(operator).__name__ for operator in builder.operators[before:])
+    return NodeReport(name, node.op_type, builder.shape(number), " + ".join(kinds) or "identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,16 +237,18 @@ def _finish(
     graph: GraphFile,
     builder: Builder,
     preprocessing: Preprocessing,
-    nodes: Sequence[onnx.NodeProto],
     tail_node: onnx.NodeProto | None,
     reports: tuple[NodeReport, ...],
 ) -> Network:
     output = builder.values.get(graph.output_name)
     if output is None:
-        raise ModelFormatError(f"{graph.path}: the output '{graph.output_name}' does not depend on the image")
+        raise ModelFormatError(
+            f"{graph.path}: the output '{graph.output_name}' does not depend on the image; export it again"
+        )
     count = int(np.prod(builder.shape(output), dtype=int))
     if builder.shape(output) != (count,):
         output = builder.append(Reshape("scores", (output,), (count,)))
+    _check_finite(graph, builder.operators)
     operators, number = fold_scales(builder.operators, output)
     described = _metadata(graph, count)
     return Network(
@@ -241,31 +260,20 @@ def _finish(
         labels=described.labels,
         tail=Tail.NONE if tail_node is None else TAIL_OPERATORS[tail_node.op_type],
         preprocessing=preprocessing,
-        fixed_batch=graph.batch is not None or _bakes_batch(builder, nodes),
+        fixed_batch=graph.batch is not None or builder.one_image,
         k=described.k,
         nodes=reports,
     )
 
 
-def _bakes_batch(builder: Builder, nodes: Sequence[onnx.NodeProto]) -> bool:
-    """Whether the graph only takes one image at a time although its input leaves the batch dynamic.
-
-    A Reshape to a written-down size of 1 does so, and a Concat with a constant, whose batch axis is 1.
-    """
-    return any(isinstance(operator, Constant) for operator in builder.operators) or any(
-        _written_batch(builder, node) == 1 for node in nodes if node.op_type == "Reshape"
-    )
-
-
-def _written_batch(builder: Builder, node: onnx.NodeProto) -> int | None:
-    """First number of a Reshape's target, None where it is computed from the input's shape."""
-    if len(node.input) < 2:
-        target = attributes_of(node).get("shape", ())
-    elif node.input[1] in builder.constants and node.input[1] not in builder.sized:
-        target = builder.constants[node.input[1]].reshape(-1).tolist()
-    else:
-        return None
-    return int(target[0]) if len(target) else None
+def _check_finite(graph: GraphFile, operators: Sequence[Operator]) -> None:
+    for operator in operators:
+        arrays = (getattr(operator, name, 0.0) for name in ("weight", "bias", "scale", "shift", "value"))
+        if not all(np.all(np.isfinite(array)) for array in arrays):
+            raise ModelFormatError(
+                f"{graph.path}: node '{operator.name}' has numbers that are NaN or infinite; "
+                "train or export the network again"
+            )
 
 
 def _probe_inputs(shape: Shape, seed: int) -> NDArray[np.float32]:

@@ -1,0 +1,220 @@
+"""``mlverify check RESULT.json``: believe a result file only after proving or replaying it again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DisagreementError, InputError, ModelFormatError
+from ..synthesis.layers import ObjectLayers
+from ..verifier.bounds_engine import BoundsEngine
+from ..verifier.certificate import BoundCertificate
+from ..verifier.network import Network
+from ..verifier.onnx_reader import load_network
+from ..verifier.portfolio import Verifier
+from ..verifier.preprocessing import Layout, Preprocessing
+from ..verifier.problem import Problem
+from ..verifier.property import Clause, Property, top_k
+from ..verifier.region import Layered, Region
+from ..verifier.replay import Rejection, Replay
+from ..verifier.result import Verdict
+from .documents import moving_region, question_of
+from .main import ExitCode
+from .options import EngineOptions, engine_options
+from .render import note
+from .results import ResultFile, Scene, Schema, read_result, read_scene
+from .session import interruptible, settings_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    confirmed: bool
+    text: str
+
+
+@click.command("check")
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="The ONNX file, if it has moved.")
+@engine_options
+def check_command(result: Path, model: Path | None, engine_options: EngineOptions) -> None:
+    """Check RESULT, a JSON file of `mlverify verify` or `mlverify synth`, trusting nothing in it.
+
+    A witness is replayed in onnxruntime; a proof is found again, from the certificate beside the file if there
+    is one. Exit codes: 0 confirmed, 3 not confirmed within the time, 4 contradicted.
+    """
+    read = read_result(result, Schema.VERIFY, Schema.SYNTH)
+    network = _network(read, model)
+    check = _check_synth if read.schema is Schema.SYNTH else _check_verify
+    finding = check(read, network, engine_options)
+    click.echo(f"{'confirmed' if finding.confirmed else 'not confirmed'}  ({finding.text})")
+    raise SystemExit(ExitCode.HOLDS if finding.confirmed else ExitCode.UNKNOWN)
+
+
+def _network(result: ResultFile, moved: Path | None) -> Network:
+    """The network of a result, the very file by its sha256.
+
+    Raises:
+        InputError: when it is another file.
+    """
+    fields = result.get("model", dict)
+    written = Path(str(fields.get("path", "")))
+    candidates = (
+        [moved]
+        if moved is not None
+        else [written, result.path.parent / written, result.path.parent / written.name]
+    )
+    path = next((item for item in candidates if item.is_file()), candidates[0])
+    try:
+        preprocessing = Preprocessing(
+            tuple(map(float, fields.get("mean", ()))),
+            tuple(map(float, fields.get("std", ()))),
+            Layout(fields.get("layout", Layout.NCHW)),
+        )
+    except (TypeError, ValueError):
+        raise InputError(f"{result.path}: field 'model' is damaged; write the result again") from None
+    try:
+        network = load_network(path, preprocessing)
+    except ModelFormatError as error:
+        raise InputError(f"{error}; if the file has moved, say where with --model") from None
+    if network.sha256 != fields.get("sha256"):
+        raise InputError(f"{path} is not the file that {result.path} speaks of (its sha256 differs)")
+    return network
+
+
+# --- synth ----------------------------------------------------------------------------------------------
+
+
+def _check_synth(result: ResultFile, network: Network, options: EngineOptions) -> _Finding:
+    scene, epsilons = read_scene(result), result.numbers("epsilons")
+    if (epsilons < 0).any() or (epsilons > 1).any():
+        raise InputError(f"{result.path}: epsilons must be in [0, 1]")
+    target, k = result.get("target_number", int), result.get("k", int)
+    _check_size(result, epsilons)
+    _check_layers(result, scene)
+    region = Layered(scene.image, scene.layers, epsilons).region
+    question = top_k(len(network.labels), target, k)
+    if result.fields.get("certificate") is None:
+        return _prove(Problem(network, region, question, scene.image), options)
+    arrays = _load_arrays(result.companion("certificate"))
+    settings = settings_of(options)
+    linear = BoundsEngine(network, settings.device).linear
+    proof = BoundCertificate.from_arrays(arrays).check(linear, region, question.clauses[0])
+    if proof.proved:
+        return _Finding(True, f"certificate, margin at most {proof.margin_bound:.3g}")
+    note("the certificate does not prove these epsilons; the engines are asked instead")
+    return _prove(Problem(network, region, question, scene.image), options)
+
+
+def _check_size(result: ResultFile, epsilons: NDArray[np.float64]) -> None:
+    weights = result.numbers("weights")
+    if weights.shape != epsilons.shape:
+        raise InputError(f"{result.path}: {len(weights)} weights for {len(epsilons)} epsilons")
+    size = float(weights @ epsilons)
+    if not np.isclose(size, result.get("size", float), rtol=1e-9, atol=0.0):
+        raise DisagreementError(
+            f"{result.path} claims size {result.get('size', float)}, its epsilons give {size}"
+        )
+
+
+def _check_layers(result: ResultFile, scene: Scene) -> None:
+    """Layers must be the distances from the object, in the numbers of pixels that the result names."""
+    layers = ObjectLayers.around(scene.mask)
+    described = [{"distance": d, "pixels": count} for d, count in enumerate(layers.pixels)]
+    if not np.array_equal(layers.layers, scene.layers) or result.get("layers", list) != described:
+        raise DisagreementError(f"the layers of {result.path} are not the distances from its object")
+
+
+# --- verify ---------------------------------------------------------------------------------------------
+
+
+def _check_verify(result: ResultFile, network: Network, options: EngineOptions) -> _Finding:
+    verdict = result.get("verdict", str)
+    if verdict not in set(Verdict):
+        raise InputError(f"{result.path}: '{verdict}' is no verdict; write the result again")
+    if verdict == Verdict.UNKNOWN:
+        return _Finding(False, "the result itself says unknown")
+    arrays = _load_arrays(result.companion("arrays"))
+    problem = _problem(result, network, arrays)
+    return _replay(result, problem) if verdict == Verdict.VIOLATED else _prove(problem, options)
+
+
+def _problem(result: ResultFile, network: Network, arrays: Mapping[str, NDArray[Any]]) -> Problem:
+    try:
+        region = Region(arrays["lower"].astype(np.float64), arrays["upper"].astype(np.float64))
+        clause = Clause(
+            arrays["weights"].astype(np.float64), arrays["offsets"].astype(np.float64), int(arrays["needed"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{result.path}: its arrays are damaged ({error}); write the result again") from None
+    _compare_description(result, arrays, region, clause, len(network.labels))
+    return Problem(network, region, Property((clause,), result.get("property", str)))
+
+
+def _compare_description(
+    result: ResultFile, arrays: Mapping[str, NDArray[Any]], region: Region, clause: Clause, labels: int
+) -> None:
+    """The region and the property that people read in the result must be those of the arrays.
+
+    Raises:
+        DisagreementError: when they are not.
+        InputError: when the description is damaged.
+    """
+    try:
+        box = result.get("region", dict)
+        numbers = [box["epsilon"]] if box["kind"] == "linf" else box["epsilons"]
+        epsilons = np.array(numbers, dtype=np.float64)
+        described = moving_region(arrays["image"].astype(np.float32), arrays["layers"], epsilons)
+        asked = question_of(result.get("question", dict), labels)
+        same = np.array_equal(described.lower, region.lower) and np.array_equal(described.upper, region.upper)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{result.path} is damaged ({error!r}); write the result again") from None
+    if not same:
+        raise DisagreementError(f"{result.path} speaks of another region than its arrays")
+    wanted = asked.clauses[0]
+    same = np.array_equal(wanted.weights, clause.weights) and np.array_equal(wanted.offsets, clause.offsets)
+    if not same or wanted.needed != clause.needed or asked.text != result.get("property", str):
+        raise DisagreementError(f"{result.path} speaks of another property than its arrays")
+
+
+def _replay(result: ResultFile, problem: Problem) -> _Finding:
+    path = result.companion("witness")
+    try:
+        image = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read as the witness ({error})") from None
+    if image.shape != problem.region.shape or image.dtype != np.float32:
+        raise InputError(
+            f"{path} is {image.dtype} {image.shape}; a float32 input of the network was expected"
+        )
+    if not problem.region.contains(image):
+        raise DisagreementError(f"{path} lies outside the region of {result.path}: it is no witness")
+    judged = Replay(problem.network).judge(problem.region, problem.property, image)
+    if isinstance(judged, Rejection):
+        raise DisagreementError(f"{path}: {judged.reason}")
+    return _Finding(True, f"witness replayed in onnxruntime, margin {judged.margin:.3g}")
+
+
+def _prove(problem: Problem, options: EngineOptions) -> _Finding:
+    with interruptible(options.timeout) as (budget, was_pressed):
+        found = Verifier(problem.network, settings_of(options), note).verify(problem, budget)
+    if found.verdict is Verdict.VIOLATED:
+        raise DisagreementError(
+            "the result claims that the property holds, and a witness was found against it"
+        )
+    if found.verdict is Verdict.UNKNOWN and was_pressed():
+        raise KeyboardInterrupt
+    return _Finding(found.verdict is Verdict.HOLDS, f"{found.engine}: {found.reason}")
+
+
+def _load_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; it belongs beside the result: copy all its files") from None
+    except Exception as error:  # a damaged archive surfaces as one of many types of zipfile, zlib and numpy
+        raise InputError(f"{path} can't be read ({error}); write the result again") from None

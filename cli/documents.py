@@ -1,0 +1,129 @@
+"""Result files of ``verify`` and ``synth`` as JSON fields."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..synthesis.objective import Weighting
+from ..synthesis.result import Synthesis
+from ..verifier.network import Network
+from ..verifier.property import Property, threshold, top_k
+from ..verifier.region import Region
+from ..verifier.result import Result, Stage
+from .objects import FoundObject
+from .options import NetworkOptions
+from .question import Question
+
+Fields = Mapping[str, object]
+
+
+def model_fields(network: Network, options: NetworkOptions) -> Fields:
+    """Which file was asked, and how pixels reach it."""
+    return {
+        "path": network.path,
+        "sha256": network.sha256,
+        "mean": options.mean,
+        "std": options.std,
+        "layout": options.layout,
+    }
+
+
+def moving_region(
+    image: NDArray[np.float32], layers: NDArray[np.int64], epsilons: NDArray[np.float64]
+) -> Region:
+    """The box around ``image`` where input i moves by ``epsilons[layers[i]]``, and not at all for -1."""
+    if layers.shape != image.shape or layers.min() < -1:
+        raise ValueError("layers do not fit the image")
+    return Region.per_pixel(image, np.where(layers >= 0, epsilons[layers], 0.0))
+
+
+def question_fields(question: Property, **fields: object) -> Fields:
+    """The property of a verify result: in words, and in the numbers that :func:`question_of` reads."""
+    return {"property": question.text, "question": fields}
+
+
+def question_of(fields: Mapping[str, Any], labels: int) -> Property:
+    """The property that a verify result describes.
+
+    Raises:
+        PropertyError: when it does not fit the number of labels.
+    """
+    target = int(fields["target_number"])
+    if "k" in fields:
+        return top_k(labels, target, int(fields["k"]))
+    return threshold(labels, target, above=bool(fields["above"]), logit=float(fields["logit"]))
+
+
+def verify_fields(question: Question, options: NetworkOptions, result: Result) -> Fields:
+    """Fields of a verify result; the caller adds region, property and the names of files beside it."""
+    return {
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "engine": result.engine,
+        "seconds": result.seconds,
+        "model": model_fields(question.network, options),
+        "image": question.image_path,
+        "margin_bound": result.margin_bound,
+        "stages": [_stage(stage) for stage in result.stages],
+        "trusted": result.trusted,
+        "version": __version__,
+    }
+
+
+def _stage(stage: Stage) -> Fields:
+    return {
+        "engine": stage.engine,
+        "verdict": stage.verdict,
+        "seconds": stage.seconds,
+        "detail": stage.detail,
+        "milp": None if stage.milp is None else asdict(stage.milp),
+    }
+
+
+def synth_fields(
+    question: Question,
+    options: NetworkOptions,
+    found: FoundObject,
+    synthesis: Synthesis,
+    target: int,
+    object_label: int | None,
+    k: int,
+    weighting: Weighting | Path,
+    weights: list[float],
+) -> Fields:
+    """Fields of a synth result; the caller adds the names of files beside it."""
+    names = question.network.labels
+    return {
+        "verdict": synthesis.proof.verdict,
+        "target": names[target],
+        "target_number": target,
+        "object": None if object_label is None else names[object_label],
+        "k": k,
+        "size": synthesis.size,
+        "epsilons": synthesis.epsilons,
+        "objective": "weighted-sum",
+        "weighting": weighting,
+        "weights": weights,
+        "layers": [{"distance": d, "pixels": count} for d, count in enumerate(found.layers.pixels)],
+        "maximality": [
+            {"layer": item.layer, "status": item.status, "reason": item.reason, "witness": None}
+            for item in synthesis.maximality
+        ],
+        "proof": {
+            "engine": synthesis.proof.engine,
+            "reason": synthesis.proof.reason,
+            "margin_bound": synthesis.proof.margin_bound,
+            "trusted": synthesis.proof.trusted,
+        },
+        "queries": asdict(synthesis.queries),
+        "seconds": synthesis.seconds,
+        "stopped": synthesis.stopped,
+        "model": model_fields(question.network, options),
+        "image": question.image_path,
+        "version": __version__,
+    }
