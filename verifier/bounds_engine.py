@@ -110,7 +110,7 @@ class BoundsEngine:
     def _atom_upper(self, clause: Clause, bounds: Bounds) -> FloatArray:
         rows = self.linear.tensor(clause.weights).unsqueeze(0)
         upper = self.linear.upper(self.linear.network.output, rows, bounds)[0]
-        return np.asarray(upper.cpu().numpy() + clause.offsets)
+        return _numbers(upper.cpu().numpy() + clause.offsets)
 
     def judge(
         self, question: Property, values: ValueBounds, uppers: Sequence[FloatArray], steps: int = 0
@@ -123,6 +123,11 @@ class BoundsEngine:
             margin = float(np.sort(upper)[clause.atoms - clause.needed])
             clauses.append(ClauseBounds(upper, refuted, is_proved(clause.atoms, clause.needed, refuted), margin))
         return BoundsOutcome(tuple(clauses), values, steps)
+
+
+def _numbers(upper: FloatArray) -> FloatArray:
+    """Upper bounds in which what overflowed on the way bounds nothing."""
+    return np.where(np.isnan(upper), np.inf, upper)
 
 
 def _intersection(first: ValueBounds, second: ValueBounds) -> ValueBounds:
@@ -174,7 +179,7 @@ class _SlopeSearch:
             bounds = self._linear.propagate(*self._box, self._slopes.inner).intersect(self._tightest)
             self._tightest = bounds.detached()
         upper = self._rows_upper(bounds, self._slopes.rows)
-        self._upper = np.minimum(self._upper, upper.detach().cpu().numpy())
+        self._upper = np.minimum(self._upper, _numbers(upper.detach().cpu().numpy()))
         loss = (upper + 2 * self._margin).clamp(min=0).sum()
         self._optimiser.zero_grad()
         loss.backward()

@@ -6,6 +6,7 @@ computed here (the practice of MIPVerify, Tjeng et al. 2019).
 
 import numpy as np
 
+from .margins import ROUNDING
 from .milp_model import MilpModel
 from .operators import FloatArray
 
@@ -15,7 +16,8 @@ def dual_bound(model: MilpModel, multipliers: FloatArray) -> float:
 
     ``c x = y (A x) + (c - y A) x``: a positive multiplier meets its row's upper bound, a negative one its
     lower bound, and what remains is maximised over the box. A multiplier whose side of the row has no
-    bound, or that is not a number, is replaced by 0. Computed in float64 without directed rounding.
+    bound, or that is not a number, is replaced by 0. Computed in float64, and moved up by more than what that
+    can have rounded away.
 
     Args:
         model: integrality is ignored.
@@ -28,4 +30,8 @@ def dual_bound(model: MilpModel, multipliers: FloatArray) -> float:
     lower = np.where(negative < 0, model.row_lower, 0.0)
     remainder = model.objective - model.matrix.T @ (positive + negative)
     corner = np.where(remainder > 0, model.upper, model.lower)
-    return float(positive @ upper + negative @ lower + remainder @ corner)
+    bound = positive @ upper + negative @ lower + remainder @ corner
+    used = np.abs(positive + negative)
+    terms = np.abs(model.objective) + abs(model.matrix).T @ used
+    rounded = terms @ np.maximum(np.abs(model.lower), np.abs(model.upper)) + used @ np.maximum(abs(upper), abs(lower))
+    return float(bound + ROUNDING * rounded)

@@ -75,10 +75,16 @@ def check_agreement(network: Network, seed: int = 0) -> None:
     from .torch_network import TorchNetwork
 
     pixels = _probe_inputs(network.input_shape, seed)
-    judged = Judge(network).scores(pixels)
+    judge = Judge(network)
     with torch.no_grad():
         logits = TorchNetwork(network, torch.float64)(torch.tensor(pixels, dtype=torch.float64)).numpy()
-    ours = apply_tail(network.tail, logits)
+    # a saturated softmax would hide wrong logits, so both sides of it are compared
+    _compare(network, judge.logits(pixels), logits)
+    if network.tail is not Tail.NONE:
+        _compare(network, judge.scores(pixels), apply_tail(network.tail, logits))
+
+
+def _compare(network: Network, judged: NDArray[np.float32], ours: NDArray[np.float64]) -> None:
     allowed = AGREEMENT_ABSOLUTE + AGREEMENT_RELATIVE * max(1.0, float(np.abs(judged).max()))
     gap = float(np.abs(ours - judged).max()) if judged.shape == ours.shape else np.inf
     if not gap <= allowed:

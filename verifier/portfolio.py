@@ -345,7 +345,8 @@ class _Run:
         return Result(Verdict.UNKNOWN, reason, engine, self._seconds(), self._bound(), None, tuple(self._stages))
 
     def _bound(self) -> float | None:
-        return None if self._known is None else self._known.margin_bound
+        known = self._known
+        return known.margin_bound if known is not None and math.isfinite(known.margin_bound) else None
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started

@@ -31,8 +31,10 @@ class Clause:
         """Check the shapes.
 
         Raises:
-            PropertyError: when ``needed`` is outside 1 to the number of atoms.
+            PropertyError: when ``needed`` is outside 1 to the number of atoms, or a number is not finite.
         """
+        if not (np.isfinite(self.weights).all() and np.isfinite(self.offsets).all()):
+            raise PropertyError("an atom has a coefficient or constant that is NaN or infinite")
         if self.weights.ndim != 2 or self.offsets.shape != (len(self.weights),):
             raise PropertyError("a clause needs one row of weights and one offset per atom")
         if not 1 <= self.needed <= len(self.weights):
@@ -68,6 +70,15 @@ class Property:
 
     clauses: tuple[Clause, ...]
     text: str
+
+    def __post_init__(self) -> None:
+        """Check that all clauses speak of the same scores.
+
+        Raises:
+            PropertyError: when there is no clause, or the numbers of scores differ.
+        """
+        if len({clause.weights.shape[1] for clause in self.clauses}) != 1:
+            raise PropertyError("a property needs at least one clause, and all of the same number of scores")
 
     def margin(self, scores: NDArray[np.floating]) -> FloatArray:
         """Largest clause margin (batch,) at scores (batch, labels); >= 0 is a violation."""

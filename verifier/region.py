@@ -111,11 +111,13 @@ class Layered:
         """Check that there is one epsilon for every layer.
 
         Raises:
-            PropertyError: when the counts differ or the layer map does not fit the image.
+            PropertyError: when the counts differ, the layer map does not fit the image, or a layer is negative.
         """
         if self.image.shape[-2:] != self.layers.shape:
             raise PropertyError(f"layer map {self.layers.shape} does not fit the image {self.image.shape[-2:]}")
-        count = int(self.layers.max()) + 1
+        if self.layers.min(initial=0) < 0:
+            raise PropertyError("layers are numbered from 0; the layer map has a negative number")
+        count = int(self.layers.max(initial=0)) + 1
         if self.epsilons.shape != (count,):
             raise PropertyError(f"{len(self.epsilons)} epsilons for {count} layers: give one per layer")
 

@@ -65,7 +65,8 @@ class Replay:
         return Witness(image, self._judge.scores(image[None])[0], float(question.margin(exact)[0]))
 
     def _compare(self, judged: NDArray[np.float32], exact: NDArray[np.float64]) -> None:
-        gap = float(np.abs(judged - exact).max())
+        with np.errstate(invalid="ignore"):  # infinity against infinity is NaN, and no agreement
+            gap = float(np.abs(judged - exact).max())
         allowed = AGREEMENT_ABSOLUTE + AGREEMENT_RELATIVE * max(1.0, float(np.abs(exact).max()))
         if not gap <= allowed:
             raise DisagreementError(
