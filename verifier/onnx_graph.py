@@ -169,7 +169,7 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int | None, Sh
     return (dims[0] or None), tuple(dims[1:])
 
 
-def one_line(error: Exception, length: int = 160) -> str:
+def one_line(error: Exception, length: int = 400) -> str:
     """The message of a library's error, fit for one line of ours."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= length else f"{text[:length]}..."
