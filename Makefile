@@ -13,11 +13,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	-$(BIN)/python -m pip install --quiet --no-deps auto_LiRPA==0.3
+	-$(BIN)/python -m pip install --quiet --no-deps auto_LiRPA==0.3 appdirs tqdm
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/mlverify synth models/zoo/dmnist_cnn_linf.onnx models/zoo/sample_0.png -o demo.json --heatmap demo.png
+	$(BIN)/mlverify synth models/zoo/dmnist_cnn_linf.onnx models/zoo/sample_0.png --target 0 --object 2 --timeout 45 -o demo.json
+	@echo 'Look at demo.png; check the proof with: $(BIN)/mlverify check demo.json'
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2
@@ -36,4 +37,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .check build dist *.egg-info demo.json demo.png
+	rm -rf $(VENV) .check build dist *.egg-info demo.json demo.png demo.npz demo.certificate.npz

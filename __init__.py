@@ -8,3 +8,58 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from .api import find_object as find_object
+    from .api import load as load
+    from .api import synthesize as synthesize
+    from .api import verify as verify
+    from .errors import MlverifyError as MlverifyError
+    from .synthesis.layers import ObjectLayers as ObjectLayers
+    from .synthesis.result import Synthesis as Synthesis
+    from .synthesis.synthesize import SynthesisSettings as SynthesisSettings
+    from .verifier.image import load_image as load_image
+    from .verifier.network import Network as Network
+    from .verifier.portfolio import Settings as Settings
+    from .verifier.preprocessing import Preprocessing as Preprocessing
+    from .verifier.property import Property as Property
+    from .verifier.property import threshold as threshold
+    from .verifier.property import top_k as top_k
+    from .verifier.region import Layered as Layered
+    from .verifier.region import Region as Region
+    from .verifier.result import Result as Result
+    from .verifier.result import Verdict as Verdict
+
+_HOMES = {
+    "Layered": ".verifier.region",
+    "MlverifyError": ".errors",
+    "Network": ".verifier.network",
+    "ObjectLayers": ".synthesis.layers",
+    "Preprocessing": ".verifier.preprocessing",
+    "Property": ".verifier.property",
+    "Region": ".verifier.region",
+    "Result": ".verifier.result",
+    "Settings": ".verifier.portfolio",
+    "Synthesis": ".synthesis.result",
+    "SynthesisSettings": ".synthesis.synthesize",
+    "Verdict": ".verifier.result",
+    "find_object": ".api",
+    "load": ".api",
+    "load_image": ".verifier.image",
+    "synthesize": ".api",
+    "threshold": ".verifier.property",
+    "top_k": ".verifier.property",
+    "verify": ".api",
+}
+
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlverify' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -15,7 +15,7 @@ from ..synthesis.objective import Weighting, check_weights, weights_of
 from ..synthesis.result import Synthesis
 from ..synthesis.synthesize import Phase, SynthesisProblem, SynthesisSettings, synthesize
 from ..verifier.decision import TopK
-from ..verifier.files import check_writable, replacing
+from ..verifier.files import replacing
 from ..verifier.operators import FloatArray
 from ..verifier.region import Layered
 from .documents import synth_fields
@@ -38,7 +38,7 @@ from .options import (
 from .question import Question, ask
 from .render import Tone, note, print_json, print_table
 from .results import Scene, Schema, read_result, to_json, write_result, write_scene
-from .session import interruptible, settings_of
+from .session import check_outputs, interruptible, settings_of
 from .show import draw_synthesis
 
 # What a first-time user waits for; longer runs find a little more.
@@ -50,7 +50,9 @@ DEFAULT_SECONDS = 60.0
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option("--target", help="Label that must stay  [default: the most confident one]")
 @click.option("--object", "object_", help="Label whose object is perturbed  [default: the runner-up]")
-@click.option("--mask", type=click.Path(path_type=Path), help="PNG: its non-zero pixels are the perturbed object.")
+@click.option(
+    "--mask", type=click.Path(path_type=Path), help="PNG: its non-zero pixels are the perturbed object."
+)
 @click.option("--k", type=click.IntRange(min=1), help="Labels per image  [default: the file's k, else 2]")
 @click.option(
     "--weights",
@@ -92,9 +94,10 @@ def synth_command(
     """
     output = output_options.output or Path(f"{model.stem}-{image.stem}.json")
     if output.suffix != ".json":
-        raise InputError(f"{output} should end in .json; the figure and arrays take its name with their suffix")
-    for path in (output, output.with_suffix(".png"), output.with_suffix(".npz")):
-        check_writable(path)
+        raise InputError(
+            f"{output} should end in .json; the figure and arrays take its name with their suffix"
+        )
+    check_outputs(_outputs(output), [model, image, mask, network_options.labels, Path(weights)])
     decision = DecisionOptions(DecisionRule.TOP_K, k, 0.5)
     question = ask(model, image, network_options, decision, resize=resize)
     scene = _choose(question, target, object_, mask)
@@ -105,17 +108,30 @@ def synth_command(
     with interruptible(seconds) as (budget, was_pressed), _progress() as progress:
         synthesis = synthesize(problem, settings, budget, note, progress)
     fields = synth_fields(
-        question, network_options, scene.found, synthesis, scene.target, scene.object_label, problem.k,
-        weighting, numbers.tolist(),
+        question,
+        network_options,
+        scene.found,
+        synthesis,
+        scene.target,
+        scene.object_label,
+        problem.k,
+        weighting,
+        numbers.tolist(),
     )
     files = _write_arrays(output, question, scene, synthesis)
     write_result(output, Schema.SYNTH, {**fields, **files})
     draw_synthesis(read_result(output), output.with_suffix(".png"))
     if output_options.format is OutputFormat.JSON:
-        print_json({"schema": Schema.SYNTH.value, **{name: to_json(v) for name, v in {**fields, **files}.items()}})
+        print_json(
+            {"schema": Schema.SYNTH.value, **{name: to_json(v) for name, v in {**fields, **files}.items()}}
+        )
     else:
         _print(question, scene, synthesis, output)
     raise SystemExit(_exit_code(synthesis, interrupted=was_pressed()))
+
+
+def _outputs(path: Path) -> list[Path]:
+    return [path, *(path.with_suffix(suffix) for suffix in (".png", ".npz", ".certificate.npz"))]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,9 +155,13 @@ def _choose(question: Question, target: str | None, object_: str | None, mask: P
     if perturbed is None and mask is None:
         perturbed = next((label for label in question.predicted if label != wanted), None)
     if wanted is None or (perturbed is None and mask is None):
-        raise InputError("the network sees only one label here; name the object with --object or mark it with --mask")
+        raise InputError(
+            "the network sees only one label here; name the object with --object or mark it with --mask"
+        )
     if wanted == perturbed:
-        raise InputError(f"label '{names[wanted]}' can't be both the target and the perturbed object; choose another")
+        raise InputError(
+            f"label '{names[wanted]}' can't be both the target and the perturbed object; choose another"
+        )
     found = find_object(question, perturbed, mask)
     if found.doubt is not None:
         note(found.doubt)
@@ -199,7 +219,8 @@ def _progress() -> Iterator[Phase]:
         TextColumn("certified size {task.fields[size]:.4f}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("start", total=1.0, size=0.0)
 
         def show(name: str, share: float, size: float) -> None:
@@ -210,7 +231,9 @@ def _progress() -> Iterator[Phase]:
 
 def _print(question: Question, scene: _Scene, synthesis: Synthesis, output: Path) -> None:
     names = question.network.labels
-    perturbed = "the marked object" if scene.object_label is None else f"the object of '{names[scene.object_label]}'"
+    perturbed = (
+        "the marked object" if scene.object_label is None else f"the object of '{names[scene.object_label]}'"
+    )
     click.echo(f"'{names[scene.target]}' stays visible whatever changes around {perturbed} up to:")
     rows = [
         (str(item.layer), str(count), f"{epsilon:.6g}", f"{255 * epsilon:.2f}", item.status.value)

@@ -68,7 +68,7 @@ class Expansion:
         self._cutting = cutting
         self._settings = settings
         self.epsilons = np.zeros_like(weights)
-        self.attack = self.bounds = self.milp = 0
+        self.attack = self.bounds = self.bab = self.milp = 0
 
     @property
     def size(self) -> float:
@@ -86,7 +86,10 @@ class Expansion:
             on_size(min(1.0, self._settings.smallest_step / step if step < first else 0.0), self.size)
 
     def _expanded(self, step: float) -> FloatArray:
-        growth = np.maximum(self.epsilons * step, np.where(self.epsilons < self._settings.floor, self._settings.floor * step, 0.0))
+        growth = np.maximum(
+            self.epsilons * step,
+            np.where(self.epsilons < self._settings.floor, self._settings.floor * step, 0.0),
+        )
         return np.minimum(self.epsilons + np.where(self._weights > 0, growth, 0.0), 1.0)
 
     def _try(self, candidate: FloatArray, cutting: FloatArray, budget: Budget) -> bool:
@@ -105,6 +108,7 @@ class Expansion:
         for stage in result.stages:
             self.attack += stage.engine.startswith("falsify")
             self.bounds += stage.engine.startswith("bounds")
+            self.bab += stage.engine == "bab"
             self.milp += stage.engine == "milp"
         return result
 

@@ -88,7 +88,9 @@ class CertifiedRows:
         lower, upper = (self._image - moving).clamp(min=0.0), (self._image + moving).clamp(max=1.0)
         self.queries += 1
         # an image that leaves [0, 1] itself would make clipping reverse the box
-        return self.linear.propagate(torch.minimum(lower, self._image), torch.maximum(upper, self._image), inner)
+        return self.linear.propagate(
+            torch.minimum(lower, self._image), torch.maximum(upper, self._image), inner
+        )
 
     def upper(self, epsilons: Tensor) -> Tensor:
         """Upper bounds (rows,) on the neighbourhood with ``epsilons`` (layers,)."""

@@ -22,6 +22,8 @@ def read_max_pool(builder: Builder, node: onnx.NodeProto, source: int, attribute
     plane = _indices(window, (height, width), ceil=bool(attributes.get("ceil_mode", 0)))
     if plane.size == 0 or np.all(plane == OUTSIDE, axis=2).any():
         raise refuse(node, "a window holds no pixel: its kernel or its padding is too large")
+    if (plane == OUTSIDE).all(axis=2).any():
+        raise refuse(node, "one of its windows sees nothing but padding")
     offsets = np.arange(channels)[:, None, None, None] * (height * width)
     windows = np.where(plane[None] == OUTSIDE, OUTSIDE, plane[None] + offsets)
     shape = (channels, plane.shape[0], plane.shape[1])

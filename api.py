@@ -1,0 +1,99 @@
+"""The public interface in a few functions; everything they take and return is importable from ``mlverify``."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .synthesis.layers import ObjectLayers
+from .synthesis.localisation import locate
+from .synthesis.result import Synthesis
+from .synthesis.synthesize import SynthesisProblem, SynthesisSettings
+from .synthesis.synthesize import synthesize as run_synthesis
+from .verifier.budget import Budget
+from .verifier.network import Network
+from .verifier.onnx_reader import load_network
+from .verifier.operators import FloatArray
+from .verifier.portfolio import Settings, Verifier
+from .verifier.preprocessing import Preprocessing
+from .verifier.problem import Problem
+from .verifier.property import Property
+from .verifier.region import Layered, Region
+from .verifier.result import Result
+from .verifier.session import Judge
+
+
+def load(path: str | Path, preprocessing: Preprocessing | None = None) -> Network:
+    """Read a network from an ONNX file and check it against onnxruntime.
+
+    Raises:
+        InputError: for a file that can't be read or an operator that is not supported.
+    """
+    return load_network(path, preprocessing)
+
+
+def verify(
+    network: Network,
+    region: Region | Layered,
+    question: Property,
+    *,
+    timeout: float | None = None,
+    settings: Settings | None = None,
+    start: NDArray[np.float32] | None = None,
+) -> Result:
+    """Does the property hold for every input of the region?
+
+    Args:
+        network: from :func:`load`.
+        region: a box, or a layered neighbourhood.
+        question: for example ``top_k(labels, target, k)``.
+        timeout: seconds, None for no limit.
+        settings: solver, threads, seed, device.
+        start: where attacks begin (the clean image).
+    """
+    box = region.region if isinstance(region, Layered) else region
+    problem = Problem(network, box, question, start)
+    return Verifier(network, settings).verify(problem, Budget.of_seconds(timeout))
+
+
+def find_object(network: Network, image: NDArray[np.float32], label: int) -> ObjectLayers:
+    """The pixels that make the network see ``label``, and the layers around them.
+
+    Raises:
+        ImageError: when no object can be attributed to the label; make a mask and use ``ObjectLayers.around``.
+    """
+    scores = Judge(network).logits
+    rivals = [int(other) for other in np.argsort(-scores(image[None])[0])[: (network.k or 2)]]
+    return ObjectLayers.around(locate(scores, image, label, rivals).mask)
+
+
+def synthesize(
+    network: Network,
+    image: NDArray[np.float32],
+    layers: ObjectLayers,
+    *,
+    target: int,
+    k: int = 2,
+    weights: FloatArray | None = None,
+    timeout: float | None = 60.0,
+    settings: SynthesisSettings | None = None,
+) -> Synthesis:
+    """The largest layered neighbourhood around an object that provably keeps ``target`` in the top k.
+
+    Args:
+        network: from :func:`load`.
+        image: (channels, height, width), pixels in [0, 1].
+        layers: the object and the layers around it.
+        target: label that must stay.
+        k: size of the label set.
+        weights: (layers,) of the size, None for uniform.
+        timeout: seconds, None for no limit.
+        settings: effort and strategy.
+
+    Raises:
+        PropertyError: when the network does not see the target in the clean image, or weights do not fit.
+    """
+    sized = np.ones(layers.count) if weights is None else weights
+    where = Layered(image, layers.layers, np.zeros(layers.count))
+    problem = SynthesisProblem(network, where, target, k, sized)
+    return run_synthesis(problem, settings, Budget.of_seconds(timeout))
