@@ -19,7 +19,7 @@ def _refusal(path, kind=ModelFormatError):
         load_network(path)
     text = str(raised.value)
     assert "\n" not in text
-    assert len(text) < 800
+    assert len(text) < 500
     return text
 
 
