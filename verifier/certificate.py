@@ -87,7 +87,7 @@ class BoundCertificate:
             raise InputError("the certificate names atoms that the question does not have; write it again")
         try:
             return self._prove(linear, region, clause)
-        except (RuntimeError, IndexError, ValueError) as error:
+        except (RuntimeError, IndexError, KeyError, ValueError) as error:
             # tensors of another network do not broadcast
             raise InputError(f"the certificate does not fit the network ({error}); write it again") from None
 
