@@ -103,10 +103,10 @@ def value_and_gradient(objective: Objective, points: Tensor) -> tuple[Tensor, Te
                 "the network gives no gradient with respect to its input; use a black-box method instead"
             )
         (gradient,) = torch.autograd.grad(values.sum(), inputs)
-    return (
-        torch.nan_to_num(values.detach(), nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf),
-        torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0),
-    )
+    # One sum is cheaper than mending every entry, which is hardly ever needed.
+    if not bool(torch.isfinite(gradient.sum())):
+        gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+    return torch.nan_to_num(values.detach(), nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), gradient
 
 
 def starting_points(
@@ -165,10 +165,10 @@ class BestSoFar:
     def update(self, points: Tensor, slope: Slope) -> None:
         """Keep the rows of `points` that beat what is kept."""
         larger = (slope.values > self.values) & (slope.success == self.success)
-        better = larger | (slope.success & ~self.success)
-        self.points = torch.where(per_row(better, points), points, self.points)
-        self.values = torch.where(better, slope.values, self.values)
-        self.success = self.success | slope.success
+        rows = torch.nonzero(larger | (slope.success & ~self.success)).flatten()
+        self.points[rows] = points[rows]
+        self.values[rows] = slope.values[rows]
+        self.success |= slope.success
 
     def solved(self, boxes: int) -> bool:
         """Whether every box has a successful row."""

@@ -50,6 +50,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "check": LazyCommand(
         ".check", "check_command", "Prove or replay a result file again, trusting nothing in it."
     ),
+    "attack": LazyCommand(
+        ".attack", "attack_command", "Flip labels of an image by a multi-label attack; rates of a folder."
+    ),
     "show": LazyCommand(".show", "show_command", "A figure of a result file."),
     "train": LazyCommand(".train", "train_command", "Train a small network and export it to ONNX."),
     "doctor": LazyCommand(".doctor", "doctor_command", "Versions, devices, solvers and licence sizes here."),

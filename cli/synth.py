@@ -219,7 +219,8 @@ def _progress() -> Iterator[Phase]:
         TextColumn("certified size {task.fields[size]:.4f}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("start", total=1.0, size=0.0)
 
         def show(name: str, share: float, size: float) -> None:

@@ -279,7 +279,9 @@ class _Run:
         reason = "interrupted" if self._budget.cancelled() else "time limit" if out_of_time else "done"
         counts = Queries(bounds=self._bounds_queries)
         if expansion is not None:
-            counts = Queries(expansion.attack, self._bounds_queries + expansion.bounds, 0, expansion.milp)
+            counts = Queries(
+                expansion.attack, self._bounds_queries + expansion.bounds, expansion.bab, expansion.milp
+            )
         return Synthesis(
             epsilons=best.epsilons,
             size=self._size(best.epsilons),

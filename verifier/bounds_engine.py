@@ -12,19 +12,19 @@ from .cover import AtomSet, is_proved, open_atoms, sets_to_refute
 from .freedom import FreeSlopes
 from .interval import Interval, ValueBounds
 from .linear_bounds import Bounds, Freedom, LinearBounds
+from .margins import proof_margin
 from .network import Network
 from .operators import FloatArray
 from .property import Clause, Property
 from .region import Region
 
-# A bound proves when it is below zero by more than this share of the logits' size. It covers float64 rounding
-# many times over (1e-12) and also the float32 rounding of the deployed network in all but extreme cases
-# (1e-7 per operation), so that a proved property does not fail by a rounding error in practice.
-PROOF_MARGIN = 1e-6
 # Sets of atoms that are refuted as convex combinations: as many rows go backward together.
 ROW_LIMIT = 64
 # Gradient steps on the slopes before the next engine is asked; most proofs that bounds can give come within.
 ALPHA_STEPS = 60
+# Inner bounds are computed anew with the current slopes once in so many steps; between them a step costs only the
+# backward pass from the scores, about a tenth.
+REFRESH = 5
 # Start of a convex combination: the atom with the lowest bound has weight 1 before normalisation, the others this.
 SHARE_OF_OTHERS = 0.05
 
@@ -71,16 +71,6 @@ class BoundsOutcome:
         return max(clause.margin_bound for clause in self.clauses)
 
 
-def proof_margin(bounds: Bounds | ValueBounds, output: int) -> float:
-    """How far below zero a bound must be, in logits."""
-    low, high = (
-        (bounds.lower[output], bounds.upper[output])
-        if isinstance(bounds, Bounds)
-        else (bounds[output].lower, bounds[output].upper)
-    )
-    return PROOF_MARGIN * (1.0 + max(float(abs(low).max()), float(abs(high).max())))
-
-
 class BoundsEngine:
     """Linear bounds for one network, in float64."""
 
@@ -92,7 +82,8 @@ class BoundsEngine:
         """One backward pass with default slopes, all atoms together."""
         with torch.no_grad():
             bounds = self.linear.propagate(*self.linear.box([region]))
-            return self._outcome(question, bounds, [self._atom_upper(clause, bounds) for clause in question.clauses], 0)
+            uppers = [self._atom_upper(clause, bounds) for clause in question.clauses]
+        return self.judge(question, bounds.numpy(), uppers)
 
     def improve(self, region: Region, question: Property, first: BoundsOutcome, budget: Budget) -> BoundsOutcome:
         """Optimise the slopes of every open clause until it is proved or ``ALPHA_STEPS`` are spent.
@@ -112,7 +103,7 @@ class BoundsEngine:
             while search.open_rows and search.steps < ALPHA_STEPS and not budget.exhausted:
                 search.step()
             clauses[position] = search.outcome()
-            values = _intersection(values, search.best)
+            values = _intersection(values, search.values())
             steps += search.steps
         return BoundsOutcome(tuple(clauses), values, steps)
 
@@ -121,16 +112,17 @@ class BoundsEngine:
         upper = self.linear.upper(self.linear.network.output, rows, bounds)[0]
         return np.asarray(upper.cpu().numpy() + clause.offsets)
 
-    def _outcome(
-        self, question: Property, bounds: Bounds, uppers: Sequence[FloatArray], steps: int
+    def judge(
+        self, question: Property, values: ValueBounds, uppers: Sequence[FloatArray], steps: int = 0
     ) -> BoundsOutcome:
-        needed_margin = proof_margin(bounds, self.linear.network.output)
+        """What upper bounds (atoms,) on the atoms of every clause prove by counting."""
+        needed_margin = proof_margin(values, self.linear.network.output)
         clauses = []
         for clause, upper in zip(question.clauses, uppers, strict=True):
             refuted = tuple(frozenset([int(atom)]) for atom in np.flatnonzero(upper < -needed_margin))
             margin = float(np.sort(upper)[clause.atoms - clause.needed])
             clauses.append(ClauseBounds(upper, refuted, is_proved(clause.atoms, clause.needed, refuted), margin))
-        return BoundsOutcome(tuple(clauses), bounds.numpy(), steps)
+        return BoundsOutcome(tuple(clauses), values, steps)
 
 
 def _intersection(first: ValueBounds, second: ValueBounds) -> ValueBounds:
@@ -159,7 +151,7 @@ class _SlopeSearch:
         self._optimiser.add_param_group({"params": [self._shares], "lr": 0.05})
         self._upper = np.full(len(self.sets), np.inf)
         self._margin = proof_margin(bounds, linear.network.output)
-        self.best = bounds.numpy()
+        self._tightest = bounds
         self.steps = 0
 
     def _initial_shares(self) -> Tensor:
@@ -177,10 +169,12 @@ class _SlopeSearch:
 
     def step(self) -> None:
         """Evaluate all rows, keep what they prove, and move slopes and shares downhill."""
-        bounds = self._linear.propagate(*self._box, self._slopes.inner)
+        bounds = self._tightest
+        if self.steps % REFRESH == 0:
+            bounds = self._linear.propagate(*self._box, self._slopes.inner).intersect(self._tightest)
+            self._tightest = bounds.detached()
         upper = self._rows_upper(bounds, self._slopes.rows)
         self._upper = np.minimum(self._upper, upper.detach().cpu().numpy())
-        self.best = _intersection(self.best, bounds.numpy())
         loss = (upper + 2 * self._margin).clamp(min=0).sum()
         self._optimiser.zero_grad()
         loss.backward()
@@ -197,6 +191,10 @@ class _SlopeSearch:
     def _refuted(self) -> list[AtomSet]:
         found = [frozenset(self.sets[row]) for row in np.flatnonzero(self._upper < -self._margin)]
         return [*self._first.refuted, *found]
+
+    def values(self) -> ValueBounds:
+        """The tightest bounds on every value that were met."""
+        return self._tightest.numpy()
 
     def outcome(self) -> ClauseBounds:
         """What was proved so far."""

@@ -76,9 +76,9 @@ def _node_attribute(node: Any, name: str) -> Any:
 
 
 def _bounded_module() -> Any:
-    bridge()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        bridge()
         from auto_LiRPA import BoundedModule
     return BoundedModule
 

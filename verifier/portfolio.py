@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..errors import SolverUnavailableError
+from .bab_engine import branch
 from .bounds_engine import BoundsEngine, BoundsOutcome, atom_interval
 from .budget import Budget
 from .falsify import QUICK, THOROUGH, AttackOutcome, Falsifier
+from .lirpa import LirpaBounds
 from .milp import MilpOutcome, MilpSettings, MilpVerdict, solve_clause
 from .milp_gurobi import GurobiBackend
 from .milp_highs import HighsBackend
 from .milp_model import MilpBackend
 from .network import Network
+from .operators import FloatArray
 from .problem import Problem
 from .replay import Replay
 from .result import Result, Stage, Verdict, Witness
@@ -34,6 +37,7 @@ class Engine(StrEnum):
 
     FALSIFY = "falsify"
     BOUNDS = "bounds"
+    BAB = "bab"
     MILP = "milp"
 
 
@@ -41,6 +45,11 @@ ALL_ENGINES = frozenset(Engine)
 # Programs of this size are solved in about the time that optimising the slopes takes, so they go first.
 SMALL_BINARIES = 120
 SMALL_SECONDS = 3.0
+# Below this many binaries the MILP wins against branch and bound, above it loses (one-object and full-image
+# neighbourhoods of the published DOUBLE-MNIST networks).
+BAB_BINARIES = 400
+# Part of the time that branch and bound may take where the MILP comes after it.
+BAB_SHARE = 0.6
 Notice = Callable[[str], None]
 
 
@@ -59,6 +68,7 @@ class Settings:
         seed: for attacks and solver.
         device: torch device of attacks and bounds.
         engines: which may be asked.
+        second_opinion: also ask auto_LiRPA for bounds, where it is installed.
     """
 
     solver: Solver = Solver.AUTO
@@ -66,6 +76,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     engines: frozenset[Engine] = field(default=ALL_ENGINES)
+    second_opinion: bool = False
 
 
 class Verifier:
@@ -92,6 +103,19 @@ class Verifier:
         if subject not in self._told:
             self._told.add(subject)
             self._notice(message)
+
+    def second_opinion(self, problem: Problem) -> BoundsOutcome | None:
+        """Bounds by auto_LiRPA, None where it can't give them."""
+        try:
+            lirpa = LirpaBounds(self.network)
+        except SolverUnavailableError as error:
+            self.tell("auto_LiRPA", f"{error}; there is no second opinion on bounds")
+            return None
+        known = self.bounds.crown(problem.region, problem.property)
+        uppers = [
+            lirpa.upper(problem.region, clause.weights) + clause.offsets for clause in problem.property.clauses
+        ]
+        return self.bounds.judge(problem.property, known.values, uppers)
 
     def verify(self, problem: Problem, budget: Budget | None = None) -> Result:
         """Ask the engines in order of cost until one decides.
@@ -146,7 +170,17 @@ class _Run:
 
     def decide(self) -> Result:
         """Go through the engines."""
-        steps = (self._crown, self._quick, self._small_milp, self._alpha, self._thorough, self._milp)
+        steps = (
+            self._crown,
+            self._second_opinion,
+            self._quick,
+            self._small_milp,
+            self._alpha,
+            self._thorough,
+            self._middle_milp,
+            self._bab,
+            self._milp,
+        )
         for step in steps:
             if self._budget.exhausted:
                 break
@@ -161,6 +195,22 @@ class _Run:
         started = time.monotonic()
         self._known = self._verifier.bounds.crown(self._problem.region, self._problem.property)
         return self._after_bounds("bounds/crown", started) if Engine.BOUNDS in self._engines else None
+
+    def _second_opinion(self) -> Result | None:
+        if not self._verifier.settings.second_opinion:
+            return None
+        started = time.monotonic()
+        outcome = self._verifier.second_opinion(self._problem)
+        if outcome is None:
+            return None
+        verdict = Verdict.HOLDS if outcome.proved else Verdict.UNKNOWN
+        detail = f"margin at most {outcome.margin_bound:.4g}"
+        self._stages.append(Stage("bounds/auto_LiRPA", verdict, time.monotonic() - started, detail))
+        if not outcome.proved:
+            return None
+        trusted = ("auto_LiRPA's bounds in float64, with a margin for rounding",)
+        reason = "auto_LiRPA's bounds exclude every violation"
+        return self._holds("bounds/auto_LiRPA", outcome.margin_bound, reason, trusted)
 
     def _alpha(self) -> Result | None:
         if self._known is None or Engine.BOUNDS not in self._engines:
@@ -204,8 +254,46 @@ class _Run:
     def _small_milp(self) -> Result | None:
         return self._solve(self._budget.at_most(SMALL_SECONDS), SMALL_BINARIES)
 
+    def _middle_milp(self) -> Result | None:
+        return self._solve(self._budget, BAB_BINARIES)
+
     def _milp(self) -> Result | None:
         return self._solve(self._budget, None)
+
+    def _bab(self) -> Result | None:
+        """Branch and bound on every open clause; its proofs stay for the MILP."""
+        if self._known is None or Engine.BAB not in self._engines:
+            return None
+        milp_follows = Engine.MILP in self._engines and self._budget.remaining < math.inf
+        budget = self._budget.at_most(BAB_SHARE * self._budget.remaining) if milp_follows else self._budget
+        linear, clauses = self._verifier.bounds.linear, list(self._known.clauses)
+        for position, clause in enumerate(self._problem.property.clauses):
+            if clauses[position].proved:
+                continue
+            started = time.monotonic()
+            found = branch(linear, self._known.values, clause, clauses[position], budget)
+            clauses[position] = found.clause
+            reason, witness = found.reason, None
+            if found.candidate is not None:
+                reason, witness = self._refine(found.candidate)
+            verdict = _verdict(proved=found.clause.proved, witness=witness)
+            self._stages.append(Stage("bab", verdict, time.monotonic() - started, reason))
+            if witness is not None:
+                return self._violated("bab", witness)
+            if not found.clause.proved:
+                break
+        self._known = BoundsOutcome(tuple(clauses), self._known.values, self._known.steps)
+        if not self._known.proved:
+            return None
+        trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
+        reason = "branch and bound excludes every violation"
+        return self._holds("bab", self._known.margin_bound, reason, trusted)
+
+    def _refine(self, candidate: FloatArray) -> tuple[str, Witness | None]:
+        refined = self._verifier.falsifier.refine(
+            self._problem, candidate, self._verifier.settings.seed, self._budget
+        )
+        return refined.reason, refined.witness
 
     def _solve(self, budget: Budget, most_binaries: int | None) -> Result | None:
         if self._known is None or Engine.MILP not in self._engines:
@@ -229,11 +317,8 @@ class _Run:
         verdict = Verdict.HOLDS if outcome.verdict is MilpVerdict.PROVED else Verdict.UNKNOWN
         reason, witness = outcome.reason, None
         if outcome.candidate is not None:
-            refined = self._verifier.falsifier.refine(
-                self._problem, outcome.candidate, self._verifier.settings.seed, self._budget
-            )
-            reason, witness = refined.reason, refined.witness
-            verdict = Verdict.VIOLATED if witness else Verdict.UNKNOWN
+            reason, witness = self._refine(outcome.candidate)
+            verdict = _verdict(proved=False, witness=witness)
         self._stages.append(Stage("milp", verdict, outcome.seconds, reason, outcome.size))
         return None if witness is None else self._violated("milp", witness)
 
@@ -264,3 +349,9 @@ class _Run:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
+
+
+def _verdict(*, proved: bool, witness: Witness | None) -> Verdict:
+    if witness is not None:
+        return Verdict.VIOLATED
+    return Verdict.HOLDS if proved else Verdict.UNKNOWN

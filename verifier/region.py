@@ -56,10 +56,10 @@ class Region:
             raise PropertyError("epsilons must be finite and not negative (pixel units, 0 to 1)")
         centre = image.astype(np.float64)
         moving = np.broadcast_to(epsilons, centre.shape)
-        # where the image itself leaves [0, 1], clipping alone would reverse the box or reach past epsilon:
-        # such an input may only come nearer to [0, 1]
-        lower = np.minimum(np.maximum(centre - moving, 0.0), centre)
-        upper = np.maximum(np.minimum(centre + moving, 1.0), centre)
+        # where the image itself leaves [0, 1] the range ends at its own value: clipping to 0 or 1 there would
+        # reach farther from the image than epsilon
+        lower = np.maximum(centre - moving, np.minimum(centre, 0.0))
+        upper = np.minimum(centre + moving, np.maximum(centre, 1.0))
         return cls(lower, upper)
 
     @property

@@ -1,0 +1,168 @@
+"""What an attack runs on: a network with gradients, or for the black-box method a bare ONNX file."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..attacks import decision as attack_decision
+from ..attacks.base import Network as Scorer
+from ..errors import InputError, ModelFormatError, UnsupportedOperatorError
+from ..verifier.decision import Decision, Threshold, TopK
+from ..verifier.network import Tail
+from ..verifier.onnx_reader import read_labels
+from ..verifier.session import Judge
+from .attack_names import MethodName
+from .options import DecisionOptions, DecisionRule, NetworkOptions
+from .question import decision_of, open_network
+
+_DEFAULT_K = 2
+_LOG_ERRORS_ONLY = 3
+
+Scores = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """A network under attack.
+
+    Attributes:
+        path: the user's file.
+        sha256: of that file.
+        labels: one name per score.
+        input_shape: of one image.
+        scorer: what the method calls, on tensors.
+        judge: scores of the user's file in onnxruntime, which decide about success.
+        decision: how scores become labels.
+        rule: the same in words.
+    """
+
+    path: Path
+    sha256: str
+    labels: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    scorer: Scorer
+    judge: Scores
+    decision: attack_decision.Decision
+    rule: str
+
+    def present(self, images: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Label sets of images by the judge, shape (images, labels), bool."""
+        present = self.decision.present(torch.from_numpy(self.judge(images)))
+        return np.asarray(present.numpy())
+
+
+def open_target(
+    model: Path,
+    method: MethodName,
+    network_options: NetworkOptions,
+    decision_options: DecisionOptions,
+    device: str,
+) -> Target:
+    """Open a network for a method.
+
+    Raises:
+        InputError: the file can't be used; the black-box method takes any that onnxruntime does.
+    """
+    try:
+        return _with_gradients(model, network_options, decision_options, device)
+    except UnsupportedOperatorError:
+        if method is not MethodName.MLA_DE:
+            raise
+        return _black_box(model, network_options, decision_options)
+
+
+def _with_gradients(
+    model: Path, network_options: NetworkOptions, decision_options: DecisionOptions, device: str
+) -> Target:
+    network = open_network(model, network_options)
+    module = network.module().to(device).eval().requires_grad_(False)
+    decision = decision_of(decision_options, network)
+    judge = Judge(network)
+
+    def logits(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return judge.logits(images)
+
+    return Target(
+        path=network.path,
+        sha256=network.sha256,
+        labels=network.labels,
+        input_shape=network.input_shape,
+        scorer=module,
+        judge=logits,
+        decision=_on_logits(decision, network.tail),
+        rule=decision.text,
+    )
+
+
+def _on_logits(decision: Decision, tail: Tail) -> attack_decision.Decision:
+    """The rule as it reads before a trailing softmax or sigmoid."""
+    if isinstance(decision, TopK):
+        return attack_decision.TopK(decision.k)
+    assert isinstance(decision, Threshold)
+    if tail is Tail.SIGMOID:
+        return attack_decision.Threshold.of_probability(decision.value)
+    if tail is Tail.NONE:
+        return attack_decision.Threshold(decision.value)
+    raise InputError(
+        f"the network ends in {tail}, whose scores depend on one another; attack it with --decision top-k"
+    )
+
+
+def _black_box(model: Path, network_options: NetworkOptions, decision_options: DecisionOptions) -> Target:
+    if network_options.mean or network_options.std:
+        raise InputError(
+            f"{model} is attacked as a black box, without --mean and --std; put them into the file"
+        )
+    session = _session(model)
+    entry = session.get_inputs()[0]
+    shape = tuple(entry.shape[1:])
+    if not all(isinstance(side, int) for side in shape):
+        raise ModelFormatError(
+            f"{model}: input shape {entry.shape} is open; export it with a fixed image size"
+        )
+
+    def scores(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows = [session.run(None, {entry.name: image[None]})[-1] for image in images]
+        return np.concatenate(rows).reshape(len(images), -1).astype(np.float32)
+
+    def scorer(points: Tensor) -> Tensor:
+        return torch.from_numpy(scores(points.detach().cpu().numpy())).to(points)
+
+    count = scores(np.zeros((1, *shape), np.float32)).shape[1]
+    names = tuple(str(label) for label in range(count))
+    decision = _bare_decision(decision_options)
+    return Target(
+        path=model,
+        sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
+        labels=names if network_options.labels is None else read_labels(network_options.labels, count),
+        input_shape=shape,
+        scorer=scorer,
+        judge=scores,
+        decision=_on_logits(decision, Tail.NONE),
+        rule=decision.text,
+    )
+
+
+def _bare_decision(options: DecisionOptions) -> Decision:
+    if options.decision is DecisionRule.THRESHOLD:
+        return Threshold(options.threshold)
+    return TopK(options.k or _DEFAULT_K)
+
+
+def _session(model: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelFormatError(f"{model}: onnxruntime can't load it ({reason})") from None

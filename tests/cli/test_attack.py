@@ -1,0 +1,154 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from mlverify.cli.attack_methods import build
+from mlverify.cli.attack_names import MethodName
+from mlverify.cli.main import cli
+from mlverify.verifier.onnx_reader import load_network
+from mlverify.verifier.session import Judge
+from onnx_factory import conv_network
+from PIL import Image
+
+NAMES = '["a","b","c","d"]'
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["attack", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture
+def model(tmp_path):
+    return conv_network(tmp_path / "net.onnx", pool=True, metadata={"labels": NAMES, "k": "2"})
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
+    return path
+
+
+def predicted(model, pixels):
+    scores = Judge(load_network(model)).scores(pixels[None])[0]
+    return {"abcd"[label] for label in np.argsort(-scores)[:2]}
+
+
+def test_the_written_image_does_what_the_result_says(model, image, tmp_path):
+    out = tmp_path / "out.json"
+    clean = np.asarray(Image.open(image), dtype=np.float32)[None] / np.float32(255)
+    label = sorted(predicted(model, clean))[0]
+    shown = run(model, image, "--flip", label, "--method", "mla-lp", "-o", out)
+    assert shown.exit_code == 1, shown.stderr
+    assert "flipped" in shown.stdout.splitlines()[-1]
+    document = json.loads(out.read_text())
+    assert document["schema"] == "mlverify/attack/1"
+    assert document["flips"] == [{"label": label, "to": "hide"}]
+    adversarial = np.load(tmp_path / document["adversarial"])
+    assert set(document["labels_after"]) == predicted(model, adversarial)
+    assert label not in document["labels_after"]
+    assert document["linf"] == pytest.approx(np.abs(adversarial - clean).max())
+    with Image.open(tmp_path / "out.adversarial.png") as picture:
+        rounded = np.asarray(picture, dtype=np.float32)[None] / np.float32(255)
+    assert document["success_as_png"] == (label not in predicted(model, rounded))
+    assert (tmp_path / "out.png").exists()
+
+
+def test_a_hopeless_epsilon_is_no_success(model, image):
+    shown = run(model, image, "--hide-all", "--eps", "0", "--format", "json")
+    assert shown.exit_code == 3
+    document = json.loads(shown.stdout)
+    assert document["success"] is False
+    assert document["labels_before"] == document["labels_after"]
+
+
+@pytest.mark.parametrize("method", list(MethodName))
+def test_every_method_has_an_object(method):
+    assert build(method, None) is not None
+
+
+@pytest.mark.parametrize("source", ["folder", "npz"])
+def test_a_report_over_many_images(model, image, tmp_path, source):
+    if source == "folder":
+        images = tmp_path / "images"
+        images.mkdir()
+        for index in range(3):
+            pixels = np.random.default_rng(index).integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(images / f"{index}.png")
+    else:
+        images = tmp_path / "images.npz"
+        np.savez(images, images=np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8))
+    report = tmp_path / "report.csv"
+    shown = run(model, images, "--flip", "a", "--eps", "0.5", "--eps", "0", "--report", report)
+    assert shown.exit_code == 0, shown.stderr
+    with report.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["epsilon"]) for row in rows] == [0, 0.5]
+    assert float(rows[0]["success"]) == 0
+    assert float(rows[1]["success"]) > 0
+    assert report.with_suffix(".png").exists()
+
+
+def test_a_graph_names_the_labels_that_give_the_attack_away(model, image, tmp_path):
+    graph = tmp_path / "graph.json"
+    graph.write_text(json.dumps({"names": list("abcd"), "edges": [["a", "b"], ["a", "c"]]}))
+    shown = run(
+        model, image, "--flip", "b", "--method", "gmla", "--graph", graph, "--eps", "0.3", "--format", "json"
+    )
+    assert shown.exit_code in (1, 3), shown.stderr
+    document = json.loads(shown.stdout)
+    after = set(document["labels_after"])
+    lonely = {label for label in "bc" if label in after and "a" not in after}
+    childless = {"a"} if "a" in after and not after & {"b", "c"} else set()
+    assert set(document["inconsistent_labels"]) == lonely | childless
+
+
+def test_an_l2_budget(model, image):
+    shown = run(model, image, "--hide-all", "--method", "tkml-ap", "--l2", "1.5", "--format", "json")
+    assert shown.exit_code in (1, 3), shown.stderr
+    document = json.loads(shown.stdout)
+    assert document["norm"] == "l2"
+    assert document["l2"] <= 1.5 + 1e-5
+
+
+def test_the_black_box_takes_a_network_the_reader_does_not(image, tmp_path):
+    model = conv_network(tmp_path / "net.onnx", middle="Sin")
+    shown = run(model, image, "--hide-all", "--method", "mla-de", "--eps", "0.5", "--format", "json")
+    assert shown.exit_code in (1, 3), shown.stderr
+    assert json.loads(shown.stdout)["gradients"] == 0
+    refused = run(model, image, "--hide-all", "--eps", "0.5")
+    assert refused.exit_code == 2
+    assert "Sin" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--flip", "z", "--eps", "0.1"], "no label 'z'"),
+        (["--flip", "a"], "give --eps"),
+        (["--flip", "a", "--eps", "0.1", "--l2", "1"], "give one"),
+        (["--flip", "a", "--l2", "1"], "L2 budget"),
+        ([], "one of --flip"),
+        (["--flip", "a", "--hide-all"], "one of --flip"),
+        (["--flip", "a", "--eps", "1.5"], "above 1"),
+        (["--flip", "a", "--eps", "0.1", "--eps", "0.2"], "one --eps"),
+        (["--flip", "a", "--eps", "0.1", "--graph", "voc", "--method", "gmla"], "35 nodes"),
+        (["--flip", "a", "--eps", "0.1", "--report", "missing/report.csv"], "does not exist"),
+        (["--flip", "a", "--method", "nonsense"], "not one of"),
+    ],
+)
+def test_bad_input(model, image, arguments, message):
+    shown = run(model, image, *arguments)
+    assert shown.exit_code == 2
+    assert message in shown.stderr
+
+
+def test_any_method_can_be_made_consistent(model, image, tmp_path):
+    graph = tmp_path / "graph.json"
+    graph.write_text(json.dumps({"names": list("abcd"), "edges": [["a", "b"]], "labels": 4}))
+    arguments = ["--flip", "c", "--consistent", "--eps", "0.3", "--decision", "threshold"]
+    shown = run(model, image, *arguments, "--graph", graph)
+    assert shown.exit_code in (1, 3), shown.stderr
+    assert "--graph" in run(model, image, *arguments).stderr
