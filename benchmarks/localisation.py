@@ -12,22 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import ImageError, InputError
+from ..errors import ImageError
 from ..synthesis.localisation import GradientFunction, ScoreFunction, gradient_function, locate
 from ..verifier.onnx_reader import load_network
 from ..verifier.session import Judge
+from .samples import Sample, read_samples
 
 _FOUND = 0.5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """An image and the true object of each of its labels."""
-
-    image: NDArray[np.float32]
-    masks: dict[int, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +28,6 @@ class Outcome:
 
     overlap: float
     confidence: float
-
-
-def read_samples(folder: Path) -> list[Sample]:
-    """Images with their true objects.
-
-    Raises:
-        InputError: when a file is missing.
-    """
-    try:
-        images = np.load(folder / "dmnist_samples.npz")["images"]
-        objects = np.load(folder / "dmnist_objects.npz")["objects"]
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{folder} has no usable dmnist_samples.npz and dmnist_objects.npz ({error})"
-        ) from None
-    return [
-        Sample(
-            pixels.astype(np.float32) / np.float32(255),
-            {int(value) - 1: labelled == value for value in np.unique(labelled) if value},
-        )
-        for pixels, labelled in zip(images, objects, strict=True)
-    ]
 
 
 def outcomes(

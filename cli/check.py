@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DisagreementError, InputError, ModelFormatError
+from ..synthesis.layers import ObjectLayers
 from ..verifier.bounds_engine import BoundsEngine
 from ..verifier.certificate import BoundCertificate
 from ..verifier.network import Network
@@ -21,10 +22,11 @@ from ..verifier.property import Clause, Property, top_k
 from ..verifier.region import Layered, Region
 from ..verifier.replay import Rejection, Replay
 from ..verifier.result import Verdict
+from .documents import moving_region, question_of
 from .main import ExitCode
 from .options import EngineOptions, engine_options
 from .render import note
-from .results import ResultFile, Schema, read_result, read_scene
+from .results import ResultFile, Scene, Schema, read_result, read_scene
 from .session import interruptible, settings_of
 
 
@@ -92,6 +94,7 @@ def _check_synth(result: ResultFile, network: Network, options: EngineOptions) -
         raise InputError(f"{result.path}: epsilons must be in [0, 1]")
     target, k = result.get("target_number", int), result.get("k", int)
     _check_size(result, epsilons)
+    _check_layers(result, scene)
     region = Layered(scene.image, scene.layers, epsilons).region
     question = top_k(len(network.labels), target, k)
     if result.fields.get("certificate") is None:
@@ -117,11 +120,21 @@ def _check_size(result: ResultFile, epsilons: NDArray[np.float64]) -> None:
         )
 
 
+def _check_layers(result: ResultFile, scene: Scene) -> None:
+    """Layers must be the distances from the object, in the numbers of pixels that the result names."""
+    layers = ObjectLayers.around(scene.mask)
+    described = [{"distance": d, "pixels": count} for d, count in enumerate(layers.pixels)]
+    if not np.array_equal(layers.layers, scene.layers) or result.get("layers", list) != described:
+        raise DisagreementError(f"the layers of {result.path} are not the distances from its object")
+
+
 # --- verify ---------------------------------------------------------------------------------------------
 
 
 def _check_verify(result: ResultFile, network: Network, options: EngineOptions) -> _Finding:
     verdict = result.get("verdict", str)
+    if verdict not in set(Verdict):
+        raise InputError(f"{result.path}: '{verdict}' is no verdict; write the result again")
     if verdict == Verdict.UNKNOWN:
         return _Finding(False, "the result itself says unknown")
     arrays = _load_arrays(result.companion("arrays"))
@@ -137,7 +150,34 @@ def _problem(result: ResultFile, network: Network, arrays: Mapping[str, NDArray[
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{result.path}: its arrays are damaged ({error}); write the result again") from None
+    _compare_description(result, arrays, region, clause, len(network.labels))
     return Problem(network, region, Property((clause,), result.get("property", str)))
+
+
+def _compare_description(
+    result: ResultFile, arrays: Mapping[str, NDArray[Any]], region: Region, clause: Clause, labels: int
+) -> None:
+    """The region and the property that people read in the result must be those of the arrays.
+
+    Raises:
+        DisagreementError: when they are not.
+        InputError: when the description is damaged.
+    """
+    try:
+        box = result.get("region", dict)
+        numbers = [box["epsilon"]] if box["kind"] == "linf" else box["epsilons"]
+        epsilons = np.array(numbers, dtype=np.float64)
+        described = moving_region(arrays["image"].astype(np.float32), arrays["layers"], epsilons)
+        asked = question_of(result.get("question", dict), labels)
+        same = np.array_equal(described.lower, region.lower) and np.array_equal(described.upper, region.upper)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{result.path} is damaged ({error!r}); write the result again") from None
+    if not same:
+        raise DisagreementError(f"{result.path} speaks of another region than its arrays")
+    wanted = asked.clauses[0]
+    same = np.array_equal(wanted.weights, clause.weights) and np.array_equal(wanted.offsets, clause.offsets)
+    if not same or wanted.needed != clause.needed or asked.text != result.get("property", str):
+        raise DisagreementError(f"{result.path} speaks of another property than its arrays")
 
 
 def _replay(result: ResultFile, problem: Problem) -> _Finding:
@@ -159,12 +199,14 @@ def _replay(result: ResultFile, problem: Problem) -> _Finding:
 
 
 def _prove(problem: Problem, options: EngineOptions) -> _Finding:
-    with interruptible(options.timeout) as (budget, _):
+    with interruptible(options.timeout) as (budget, was_pressed):
         found = Verifier(problem.network, settings_of(options), note).verify(problem, budget)
     if found.verdict is Verdict.VIOLATED:
         raise DisagreementError(
             "the result claims that the property holds, and a witness was found against it"
         )
+    if found.verdict is Verdict.UNKNOWN and was_pressed():
+        raise KeyboardInterrupt
     return _Finding(found.verdict is Verdict.HOLDS, f"{found.engine}: {found.reason}")
 
 

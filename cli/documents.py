@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .. import __version__
 from ..synthesis.objective import Weighting
 from ..synthesis.result import Synthesis
 from ..verifier.network import Network
+from ..verifier.property import Property, threshold, top_k
+from ..verifier.region import Region
 from ..verifier.result import Result, Stage
 from .objects import FoundObject
 from .options import NetworkOptions
@@ -27,8 +33,34 @@ def model_fields(network: Network, options: NetworkOptions) -> Fields:
     }
 
 
-def verify_fields(question: Question, options: NetworkOptions, result: Result, text: str) -> Fields:
-    """Fields of a verify result; the caller adds the region and the names of files beside it."""
+def moving_region(
+    image: NDArray[np.float32], layers: NDArray[np.int64], epsilons: NDArray[np.float64]
+) -> Region:
+    """The box around ``image`` where input i moves by ``epsilons[layers[i]]``, and not at all for -1."""
+    if layers.shape != image.shape or layers.min() < -1:
+        raise ValueError("layers do not fit the image")
+    return Region.per_pixel(image, np.where(layers >= 0, epsilons[layers], 0.0))
+
+
+def question_fields(question: Property, **fields: object) -> Fields:
+    """The property of a verify result: in words, and in the numbers that :func:`question_of` reads."""
+    return {"property": question.text, "question": fields}
+
+
+def question_of(fields: Mapping[str, Any], labels: int) -> Property:
+    """The property that a verify result describes.
+
+    Raises:
+        PropertyError: when it does not fit the number of labels.
+    """
+    target = int(fields["target_number"])
+    if "k" in fields:
+        return top_k(labels, target, int(fields["k"]))
+    return threshold(labels, target, above=bool(fields["above"]), logit=float(fields["logit"]))
+
+
+def verify_fields(question: Question, options: NetworkOptions, result: Result) -> Fields:
+    """Fields of a verify result; the caller adds region, property and the names of files beside it."""
     return {
         "verdict": result.verdict,
         "reason": result.reason,
@@ -36,7 +68,6 @@ def verify_fields(question: Question, options: NetworkOptions, result: Result, t
         "seconds": result.seconds,
         "model": model_fields(question.network, options),
         "image": question.image_path,
-        "property": text,
         "margin_bound": result.margin_bound,
         "stages": [_stage(stage) for stage in result.stages],
         "trusted": result.trusted,

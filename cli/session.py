@@ -3,11 +3,13 @@
 import os
 import signal
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from ..errors import InputError
 from ..verifier.budget import Budget
+from ..verifier.files import check_writable
 from ..verifier.portfolio import Settings, Solver
 from .options import DeviceName, EngineOptions
 
@@ -32,6 +34,21 @@ def settings_of(options: EngineOptions) -> Settings:
     device = "cuda" if cuda and options.device is not DeviceName.CPU else "cpu"
     threads = options.threads or os.cpu_count() or 1
     return Settings(Solver(options.solver.value), threads, options.seed, device)
+
+
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path | None]) -> None:
+    """Find out before the work that results can be written and that none would replace what the user gave.
+
+    Raises:
+        InputError: when a file can't be written, is also an input, or two of them are the same.
+    """
+    given = {path.resolve() for path in inputs if path is not None}
+    for number, path in enumerate(outputs):
+        if path.resolve() in given:
+            raise InputError(f"writing {path} would overwrite an input; give another name with -o")
+        if path in outputs[:number]:
+            raise InputError(f"{path} is needed for the arrays beside the result; end -o in .json")
+        check_writable(path)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ..synthesis.objective import Weighting, check_weights, weights_of
 from ..synthesis.result import Synthesis
 from ..synthesis.synthesize import Phase, SynthesisProblem, SynthesisSettings, synthesize
 from ..verifier.decision import TopK
-from ..verifier.files import check_writable, replacing
+from ..verifier.files import replacing
 from ..verifier.operators import FloatArray
 from ..verifier.region import Layered
 from .documents import synth_fields
@@ -38,7 +38,7 @@ from .options import (
 from .question import Question, ask
 from .render import Tone, note, print_json, print_table
 from .results import Scene, Schema, read_result, to_json, write_result, write_scene
-from .session import interruptible, settings_of
+from .session import check_outputs, interruptible, settings_of
 from .show import draw_synthesis
 
 # What a first-time user waits for; longer runs find a little more.
@@ -97,8 +97,7 @@ def synth_command(
         raise InputError(
             f"{output} should end in .json; the figure and arrays take its name with their suffix"
         )
-    for path in (output, output.with_suffix(".png"), output.with_suffix(".npz")):
-        check_writable(path)
+    check_outputs(_outputs(output), [model, image, mask, network_options.labels, Path(weights)])
     decision = DecisionOptions(DecisionRule.TOP_K, k, 0.5)
     question = ask(model, image, network_options, decision, resize=resize)
     scene = _choose(question, target, object_, mask)
@@ -129,6 +128,10 @@ def synth_command(
     else:
         _print(question, scene, synthesis, output)
     raise SystemExit(_exit_code(synthesis, interrupted=was_pressed()))
+
+
+def _outputs(path: Path) -> list[Path]:
+    return [path, *(path.with_suffix(suffix) for suffix in (".png", ".npz", ".certificate.npz"))]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,24 +1,28 @@
 """``mlverify verify MODEL IMAGE``: does the property hold for every image of a neighbourhood?"""
 
+<<<<<<< HEAD
 from dataclasses import replace
+=======
+from dataclasses import dataclass
+>>>>>>> moretests
 from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..synthesis.layers import read_mask
 from ..verifier.decision import Threshold, TopK
-from ..verifier.files import check_writable, replacing
+from ..verifier.files import replacing
 from ..verifier.image import save_array
 from ..verifier.network import Tail
 from ..verifier.operators import FloatArray
 from ..verifier.portfolio import Verifier
 from ..verifier.problem import Problem
 from ..verifier.property import Property, threshold, top_k
-from ..verifier.region import Region
 from ..verifier.result import Result, Verdict
-from .documents import Fields, verify_fields
+from .documents import Fields, moving_region, question_fields, verify_fields
 from .main import ExitCode
 from .options import (
     DecisionOptions,
@@ -37,7 +41,7 @@ from .options import (
 from .question import Question, ask
 from .render import Tone, note, print_json, print_table
 from .results import Schema, read_result, read_scene, to_json, write_result
-from .session import interruptible, settings_of
+from .session import check_outputs, interruptible, settings_of
 
 _EXIT = {
     Verdict.HOLDS: ExitCode.HOLDS,
@@ -83,16 +87,26 @@ def verify_command(
     one of --epsilons. Exit codes: 0 holds, 1 violated, 3 unknown.
     """
     if output_options.output is not None:
-        check_writable(output_options.output)
+        inputs = [model, image, mask, network_options.labels, *_companions(epsilons)]
+        check_outputs(_outputs(output_options.output), inputs)
     question = ask(model, image, network_options, decision_options, resize=resize)
-    region, described = _region(question, eps, epsilons, mask)
-    asked = _property(question, target)
+    box = _box(question, eps, epsilons, mask)
+    asked, described = _property(question, target)
+    region = moving_region(question.image, box.layers, box.epsilons)
     problem = Problem(question.network, region, asked, question.image)
     with interruptible(engine_options.timeout) as (budget, was_pressed):
+<<<<<<< HEAD
         settings = replace(settings_of(engine_options), second_opinion=second_opinion)
         result = Verifier(question.network, settings, note).verify(problem, budget)
     fields = {**verify_fields(question, network_options, result, asked.text), "region": described}
     files = {} if output_options.output is None else _write(output_options.output, fields, problem, result)
+=======
+        result = Verifier(question.network, settings_of(engine_options), note).verify(problem, budget)
+    fields = {**verify_fields(question, network_options, result), **described, "region": box.fields}
+    files: Fields = {"arrays": None, "witness": None}
+    if output_options.output is not None:
+        files = _write(output_options.output, fields, question.image, box, problem, result)
+>>>>>>> moretests
     if output_options.format is OutputFormat.JSON:
         print_json({"schema": Schema.VERIFY.value, **{k: to_json(v) for k, v in {**fields, **files}.items()}})
     else:
@@ -100,35 +114,60 @@ def verify_command(
     raise SystemExit(ExitCode.INTERRUPTED if was_pressed() else _EXIT[result.verdict])
 
 
-def _region(
-    question: Question, eps: float | None, epsilons: Path | None, mask: Path | None
-) -> tuple[Region, Fields]:
+def _outputs(path: Path) -> list[Path]:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file in it")
+    return [path, path.with_suffix(".npz"), path.with_suffix(".witness.npy")]
+
+
+def _companions(synthesis: Path | None) -> list[Path]:
+    """The files of a synthesis result."""
+    return [] if synthesis is None else [synthesis, synthesis.with_suffix(".npz")]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Box:
+    """How far every input may move: by the epsilon of its layer; -1 is no layer.
+
+    Attributes:
+        layers: of the input's shape.
+        epsilons: per layer, pixel units.
+        fields: the same for the result file.
+    """
+
+    layers: NDArray[np.int64]
+    epsilons: FloatArray
+    fields: Fields
+
+
+def _box(question: Question, eps: float | None, epsilons: Path | None, mask: Path | None) -> _Box:
     if (eps is None) == (epsilons is None):
         raise InputError("give either --eps EPSILON or --epsilons SYNTH.json")
     if epsilons is not None:
         return _layered(question, epsilons, mask)
-    assert eps is not None
-    per_pixel = np.full(question.image.shape, eps)
+    shape = question.image.shape
+    layers = np.zeros(shape, dtype=np.int64)
     if mask is not None:
-        if question.image.ndim != 3:
+        if len(shape) != 3:
             raise InputError("--mask needs a network that reads images")
-        per_pixel = per_pixel * read_mask(mask, question.image.shape[1:])[None]
-    return Region.per_pixel(question.image, per_pixel), {"kind": "linf", "epsilon": eps, "mask": mask}
+        layers = np.broadcast_to(read_mask(mask, shape[1:]), shape).astype(np.int64) - 1
+    fields = {"kind": "linf", "epsilon": eps, "mask": mask}
+    return _Box(layers, np.array([eps], dtype=np.float64), fields)
 
 
-def _layered(question: Question, path: Path, mask: Path | None) -> tuple[Region, Fields]:
+def _layered(question: Question, path: Path, mask: Path | None) -> _Box:
     if mask is not None:
         raise InputError("--mask goes with --eps; the layers of --epsilons are in its file")
     result = read_result(path, Schema.SYNTH)
     scene, values = read_scene(result), result.numbers("epsilons")
     if scene.layers.shape != question.image.shape[1:] or len(values) != int(scene.layers.max()) + 1:
         raise InputError(f"{path}: its layers do not fit the image {question.image_path}")
-    per_pixel: FloatArray = values[scene.layers]
-    return Region.per_pixel(question.image, per_pixel), {"kind": "layered", "epsilons": values, "from": path}
+    layers = np.broadcast_to(scene.layers, question.image.shape)
+    return _Box(layers, values, {"kind": "layered", "epsilons": values, "from": path})
 
 
-def _property(question: Question, target: str | None) -> Property:
-    """The question about the target; it must be true of the clean image.
+def _property(question: Question, target: str | None) -> tuple[Property, Fields]:
+    """The question about the target, which must be true of the clean image; and its fields.
 
     Raises:
         InputError: when the network does not predict the target there.
@@ -143,14 +182,23 @@ def _property(question: Question, target: str | None) -> Property:
                 f"the network does not predict label '{names[label]}' on the clean image (it predicts "
                 f"{', '.join(names[item] for item in question.predicted)}): there is nothing to protect"
             )
-        return top_k(len(names), label, question.decision.k)
+        k = question.decision.k
+        asked = top_k(len(names), label, k)
+        return asked, question_fields(asked, target=names[label], target_number=label, k=k)
     assert isinstance(question.decision, Threshold)
     above = label in question.predicted
-    return threshold(len(names), label, above=above, logit=_logit(question, question.decision.value))
+    value = question.decision.value
+    logit = _logit(question, value)
+    asked = threshold(len(names), label, above=above, logit=logit)
+    return asked, question_fields(
+        asked, target=names[label], target_number=label, threshold=value, above=above, logit=logit
+    )
 
 
 def _logit(question: Question, value: float) -> float:
     """The threshold on the file's scores as one on its logits."""
+    if not np.isfinite(value):
+        raise InputError(f"--threshold {value:g} is not a number that scores can be compared with")
     match question.network.tail:
         case Tail.NONE:
             return value
@@ -167,12 +215,16 @@ def _logit(question: Question, value: float) -> float:
             )
 
 
-def _write(path: Path, fields: Fields, problem: Problem, result: Result) -> Fields:
+def _write(
+    path: Path, fields: Fields, image: NDArray[np.float32], box: _Box, problem: Problem, result: Result
+) -> Fields:
     """The JSON file, the region beside it, and the witness if there is one."""
     arrays, witness = path.with_suffix(".npz"), None
     with replacing(arrays) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
+            image=image,
+            layers=box.layers,
             lower=problem.region.lower,
             upper=problem.region.upper,
             weights=problem.property.clauses[0].weights,

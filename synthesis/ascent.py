@@ -57,17 +57,18 @@ class Ascent:
     def run(self, budget: Budget) -> SearchPoint | None:
         """Climb; the best certified point, None when not even a tiny neighbourhood is certified."""
         start = self._uniform_start(budget)
-        if start is None:
-            return None
+        allowed = budget.remaining
+        if start is None or allowed <= 0.0:
+            return self._rows.best
         log_epsilons = torch.full_like(self._rows.growing, float(np.log(0.9 * start))).requires_grad_()
         optimiser = torch.optim.Adam([log_epsilons], lr=EPSILON_RATE, betas=(0.9, 0.95))
-        allowed = budget.remaining
         good, misses = log_epsilons.detach().clone(), 0
         for step in range(self._settings.steps):
-            progress = max(
-                step / self._settings.steps, 1.0 - budget.remaining / allowed if allowed < np.inf else 0.0
-            )
-            if budget.exhausted or progress >= 1.0:
+            if budget.exhausted:
+                break
+            spent = 1.0 - budget.remaining / allowed if allowed < np.inf else 0.0
+            progress = max(step / self._settings.steps, spent)
+            if progress >= 1.0:
                 break
             self._adapt(progress, good.exp())
             upper = self._rows.upper(log_epsilons.exp())

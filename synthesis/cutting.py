@@ -46,11 +46,13 @@ def sensitivity_weights(
         layers: (height, width) layer numbers.
         clause: whose margin is differentiated.
     """
-    pixels = torch.tensor(image).unsqueeze(0).requires_grad_()
-    weights = torch.tensor(clause.weights, dtype=pixels.dtype)
-    atoms = module(pixels) @ weights.T + torch.tensor(clause.offsets, dtype=pixels.dtype)
+    device = next((buffer.device for buffer in module.buffers()), torch.device("cpu"))
+    pixels = torch.tensor(image, device=device).unsqueeze(0).requires_grad_()
+    weights = torch.tensor(clause.weights, dtype=pixels.dtype, device=device)
+    offsets = torch.tensor(clause.offsets, dtype=pixels.dtype, device=device)
+    atoms = module(pixels) @ weights.T + offsets
     (gradient,) = torch.autograd.grad(atoms.topk(clause.needed, dim=1).values[0, -1], pixels)
-    per_pixel = gradient[0].abs().mean(dim=0).double().numpy().reshape(-1)
+    per_pixel = gradient[0].abs().mean(dim=0).cpu().double().numpy().reshape(-1)
     count = int(layers.max()) + 1
     flat = layers.reshape(-1)
     sensitivity = np.bincount(flat, per_pixel, count) / np.bincount(flat, minlength=count)

@@ -68,7 +68,7 @@ class Expansion:
         self._cutting = cutting
         self._settings = settings
         self.epsilons = np.zeros_like(weights)
-        self.attack = self.bounds = self.milp = 0
+        self.attack = self.bounds = self.bab = self.milp = 0
 
     @property
     def size(self) -> float:
@@ -108,6 +108,7 @@ class Expansion:
         for stage in result.stages:
             self.attack += stage.engine.startswith("falsify")
             self.bounds += stage.engine.startswith("bounds")
+            self.bab += stage.engine == "bab"
             self.milp += stage.engine == "milp"
         return result
 

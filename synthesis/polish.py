@@ -24,6 +24,9 @@ LINEARISED = 8
 FLOOR = 0.02
 SLOPE_STEPS = 2
 SLOPE_SPEED = 0.3
+# After steps on the slopes, epsilons give way by these shares; slopes that need more are no good.
+GIVE_WAY = 0.002
+MOST_GIVEN_WAY = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,10 @@ def polish(
         if moved is not None:
             epsilons = moved
             rows.record(rows.linear.tensor(epsilons))
-        epsilons = _loosen(rows, epsilons, optimiser)
+        loosened = _loosen(rows, epsilons, optimiser)
+        if loosened is None:
+            break
+        epsilons = loosened
         on_size(step / settings.rounds, rows.best.size)
     return rows.best
 
@@ -91,14 +97,20 @@ def _direction(rows: CertifiedRows, epsilons: FloatArray, trust: float) -> Float
     return None if answer.x is None else np.clip(epsilons + answer.x, 0.0, 1.0) - epsilons
 
 
-def _loosen(rows: CertifiedRows, epsilons: FloatArray, optimiser: torch.optim.Optimizer) -> FloatArray:
-    """Steps on the slopes at fixed epsilons; where they overshoot, the epsilons give way."""
+def _loosen(rows: CertifiedRows, epsilons: FloatArray, optimiser: torch.optim.Optimizer) -> FloatArray | None:
+    """Steps on the slopes at fixed epsilons; where they overshoot, the epsilons give way.
+
+    None when the slopes became so bad that much smaller epsilons would not be certified either.
+    """
     variable = rows.linear.tensor(epsilons)
     for _ in range(SLOPE_STEPS):
         optimiser.zero_grad()
         (-torch.log((-rows.upper(variable)).clamp(min=SEARCH_MARGIN / 2))).sum().backward()
         optimiser.step()
         rows.clamp()
-    while rows.worst(epsilons) >= -SEARCH_MARGIN:
-        epsilons = epsilons * 0.998
-    return epsilons
+    share = 1.0
+    while not rows.worst(share * epsilons) < -SEARCH_MARGIN:
+        share *= 1.0 - GIVE_WAY
+        if share < 1.0 - MOST_GIVEN_WAY:
+            return None
+    return share * epsilons

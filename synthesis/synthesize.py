@@ -162,6 +162,7 @@ class _Run:
         self._started = time.monotonic()
         self._verifier = Verifier(problem.network, settings.verify, notice)
         self._bounds_queries = 0
+        self._cut_short = False
 
     def run(self) -> Synthesis:
         """All phases."""
@@ -206,8 +207,12 @@ class _Run:
         where = problem.neighbourhood
         clause = problem.question.clauses[0]
         rows = CertifiedRows(linear, where.image, where.layers, problem.weights, clause)
-        Ascent(rows, self._settings.ascent, self._observer("ascent")).run(self._part(ASCENT_SHARE))
-        polish(rows, self._settings.polish, self._part(POLISH_SHARE), self._observer("polish"))
+        climbing = self._part(ASCENT_SHARE)
+        Ascent(rows, self._settings.ascent, self._observer("ascent")).run(climbing)
+        self._cut_short |= climbing.exhausted
+        polishing = self._part(POLISH_SHARE)
+        polish(rows, self._settings.polish, polishing, self._observer("polish"))
+        self._cut_short |= polishing.exhausted
         self._bounds_queries += rows.queries
         return None if rows.best is None else self._certify(rows.best)
 
@@ -249,13 +254,19 @@ class _Run:
             self._settings.cutting,
             self._settings.expansion,
         )
-        expansion.run(first.epsilons, self._part(1.0 - FINAL_SHARE), self._observer("expand"))
+        part = self._part(1.0 - FINAL_SHARE)
+        expansion.run(first.epsilons, part, self._observer("expand"))
+        self._cut_short |= part.exhausted
         return expansion
 
     def _finally(self, epsilons: FloatArray) -> _Certified | None:
         """A fresh verification of exactly these numbers, by a verifier that has seen nothing yet."""
         fresh = Verifier(self._problem.network, self._settings.verify)
-        result = fresh.verify(self._problem.at(epsilons), self._budget)
+        # Ctrl-C ends the search, not the proof of what it found, which takes as long as it took before
+        budget = Budget(self._budget.deadline, clock=self._budget.clock)
+        if self._budget.cancelled():
+            budget = budget.at_most(self._settings.expansion.query_seconds)
+        result = fresh.verify(self._problem.at(epsilons), budget)
         return _Certified(epsilons, result, None) if result.verdict is Verdict.HOLDS else None
 
     # --- the answer -----------------------------------------------------------------------------------
@@ -264,12 +275,13 @@ class _Run:
         return float(self._problem.weights @ epsilons)
 
     def _synthesis(self, best: _Certified, expansion: Expansion | None) -> Synthesis:
-        reason = (
-            "interrupted" if self._budget.cancelled() else "time limit" if self._budget.exhausted else "done"
-        )
+        out_of_time = self._cut_short or self._budget.exhausted
+        reason = "interrupted" if self._budget.cancelled() else "time limit" if out_of_time else "done"
         counts = Queries(bounds=self._bounds_queries)
         if expansion is not None:
-            counts = Queries(expansion.attack, self._bounds_queries + expansion.bounds, 0, expansion.milp)
+            counts = Queries(
+                expansion.attack, self._bounds_queries + expansion.bounds, expansion.bab, expansion.milp
+            )
         return Synthesis(
             epsilons=best.epsilons,
             size=self._size(best.epsilons),

@@ -12,15 +12,12 @@ from .cover import AtomSet, is_proved, open_atoms, sets_to_refute
 from .freedom import FreeSlopes
 from .interval import Interval, ValueBounds
 from .linear_bounds import Bounds, Freedom, LinearBounds
+from .margins import proof_margin
 from .network import Network
 from .operators import FloatArray
 from .property import Clause, Property
 from .region import Region
 
-# A bound proves when it is below zero by more than this share of the logits' size. It covers float64 rounding
-# many times over (1e-12) and also the float32 rounding of the deployed network in all but extreme cases
-# (1e-7 per operation), so that a proved property does not fail by a rounding error in practice.
-PROOF_MARGIN = 1e-6
 # Sets of atoms that are refuted as convex combinations: as many rows go backward together.
 ROW_LIMIT = 64
 # Gradient steps on the slopes before the next engine is asked; most proofs that bounds can give come within.
@@ -72,16 +69,6 @@ class BoundsOutcome:
     def margin_bound(self) -> float:
         """Upper bound on the property's margin."""
         return max(clause.margin_bound for clause in self.clauses)
-
-
-def proof_margin(bounds: Bounds | ValueBounds, output: int) -> float:
-    """How far below zero a bound must be, in logits."""
-    low, high = (
-        (bounds.lower[output], bounds.upper[output])
-        if isinstance(bounds, Bounds)
-        else (bounds[output].lower, bounds[output].upper)
-    )
-    return PROOF_MARGIN * (1.0 + max(float(abs(low).max()), float(abs(high).max())))
 
 
 class BoundsEngine:

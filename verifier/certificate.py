@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
-from .bounds_engine import mixed_rows, proof_margin
+from .bounds_engine import mixed_rows
 from .cover import is_proved
 from .freedom import FreeSlopes
 from .linear_bounds import Freedom, LinearBounds
-from .operators import FloatArray
+from .margins import proof_margin
+from .operators import FloatArray, MaxPool, Relu
 from .property import Clause
 from .region import Region
 from .relaxation import PoolFreedom
@@ -87,11 +88,11 @@ class BoundCertificate:
             raise InputError("the certificate names atoms that the question does not have; write it again")
         try:
             return self._prove(linear, region, clause)
-        except (RuntimeError, IndexError, ValueError) as error:
-            # tensors of another network do not broadcast
+        except (RuntimeError, LookupError, ValueError) as error:
             raise InputError(f"the certificate does not fit the network ({error}); write it again") from None
 
     def _prove(self, linear: LinearBounds, region: Region, clause: Clause) -> Proof:
+        self._check_shapes(linear)
         slopes = self._slopes(linear)
         with torch.no_grad():
             bounds = linear.propagate(*linear.box([region]), slopes.inner)
@@ -101,6 +102,27 @@ class BoundCertificate:
         margin = proof_margin(bounds, linear.network.output)
         refuted = [frozenset(subset) for subset, value in zip(self.subsets, values, strict=True) if value < -margin]
         return Proof(is_proved(clause.atoms, clause.needed, refuted), float(values.max()))
+
+    def _check_shapes(self, linear: LinearBounds) -> None:
+        """Slopes of another shape could still broadcast, and then mean something else than a slope per neuron."""
+        operators, rows = linear.network.operators, len(self.subsets)
+        for group, kind in ((self.relu, Relu), (self.inner, Relu), (self.thresholds, MaxPool), (self.weights, MaxPool)):
+            if any(not 1 <= int(number) <= len(operators) for number in group):
+                raise ValueError("it names values that the network does not have")
+            if any(not isinstance(operators[int(number) - 1], kind) for number in group):
+                raise ValueError("it has slopes for operators without any")
+        for number, array in self.inner.items():
+            _expect(array, operators[int(number) - 1].shape)
+        for number, array in self.relu.items():
+            _expect(array, (rows, *operators[int(number) - 1].shape))
+        if set(self.thresholds) != set(self.weights):
+            raise ValueError("thresholds and weights of its pools do not belong together")
+        for number, array in self.weights.items():
+            pool = operators[int(number) - 1]
+            assert isinstance(pool, MaxPool)
+            outputs, window = pool.windows.shape
+            _expect(self.thresholds[number], (rows, outputs))
+            _expect(array, (rows, outputs, window + 1))
 
     def _slopes(self, linear: LinearBounds) -> FreeSlopes:
         pool = {
@@ -141,9 +163,15 @@ class BoundCertificate:
         bytes_only = all(item.dtype == np.uint8 for group in groups[:3] for item in group.values())
         finite = all(bool(np.isfinite(item).all()) for item in groups[3].values())
         in_range = shares.ndim == 2 and bool(((shares >= 0) & (shares <= 1)).all()) and len(shares) == len(subsets)
+        in_range = in_range and all(len(subset) <= shares.shape[1] for subset in subsets)
         if not (bytes_only and finite and in_range and all(subsets)):
             raise InputError("the certificate is damaged (numbers out of range); write the result again")
         return cls(subsets, shares, *groups)
+
+
+def _expect(array: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"slopes of shape {array.shape}, the network has {shape}")
 
 
 def _group(arrays: Arrays, kind: str) -> Arrays:

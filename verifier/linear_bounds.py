@@ -16,7 +16,7 @@ from torch.nn import functional
 from .interval import Interval, ValueBounds
 from .network import Network
 from .operators import NONLINEAR, Concat, Constant, Conv, Linear, MaxPool, Operator, Pad, Relu, Reshape, Scale, Sum, Transpose
-from .patches import Patches
+from .patches import Patches, framed
 from .region import Region
 from .relaxation import PoolFreedom, PoolLines, ReluLines, pool_lines, relu_lines
 from .torch_network import TorchNetwork
@@ -72,10 +72,14 @@ class Freedom:
     Attributes:
         relu: positions of lower slopes in [0, 1], (batch, rows, *shape), keyed by the ReLU's own value.
         pool: parameters of pools, keyed by the pool's own value.
+        splits: multipliers of split constraints (batch, rows, *shape), keyed by the ReLU's own value: at
+            least 0 where the input is known to be at least 0, at most 0 where it is at most 0, else 0
+            (the beta of Wang et al. 2021, with the sign of the split).
     """
 
     relu: Mapping[int, Tensor] = field(default_factory=dict)
     pool: Mapping[int, PoolFreedom] = field(default_factory=dict)
+    splits: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class LinearBounds:
@@ -315,9 +319,22 @@ class LinearBounds:
         return total + (flat @ centre.unsqueeze(2)).squeeze(2) + (flat.abs() @ radius.unsqueeze(2)).squeeze(2)
 
     def to_input(
-        self, number: int, rows: Tensor, bounds: Bounds, free: Freedom | None = None
+        self,
+        number: int,
+        rows: Tensor,
+        bounds: Bounds,
+        free: Freedom | None = None,
+        seen: dict[int, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """An affine upper bound of ``rows @ value[number]``: coefficients on the input and constants."""
+        """An affine upper bound of ``rows @ value[number]``: coefficients on the input and constants.
+
+        Args:
+            number: the value that ``rows`` reads.
+            rows: (batch, rows, *shape of the value).
+            bounds: of all values below it.
+            free: parameters of the relaxations.
+            seen: receives the coefficients on every value that the bound went through, if given.
+        """
         free = free or Freedom()
         total = rows.new_zeros(rows.shape[:2])
         pending = {number: rows}
@@ -325,6 +342,8 @@ class LinearBounds:
             coefficients = pending.pop(value, None)
             if coefficients is None:
                 continue
+            if seen is not None:
+                seen[value] = coefficients
             operator = self.network.operators[value - 1]
             parts, constant = self._dense_step(value, operator, coefficients, bounds, free)
             total = total + constant
@@ -343,7 +362,9 @@ class LinearBounds:
             case Relu():
                 low, high = bounds.lower[source].unsqueeze(1), bounds.upper[source].unsqueeze(1)
                 lines = relu_lines(low, high, operator.negative_slope, free.relu.get(value))
-                return _dense_relu(rows, lines)
+                parts, constant = _dense_relu(rows, lines)
+                split = free.splits.get(value)
+                return (parts if split is None else [parts[0] + split]), constant
             case MaxPool():
                 lines_pool = self._pool_lines(value, source, bounds, free)
                 return self._dense_pool(value, operator, rows, lines_pool, bounds.lower[source].shape)
@@ -396,7 +417,7 @@ class LinearBounds:
         # strides that do not divide the input leave its last rows and columns unread: they get zero
         bottom = below[1] + top - padded.shape[2]
         right = below[2] + left - padded.shape[3]
-        return functional.pad(padded, (-left, right, -top, bottom)).reshape(batch, count, *below)
+        return framed(padded, (-left, right, -top, bottom)).reshape(batch, count, *below)
 
     def _pool_lines(self, value: int, source: int, bounds: Bounds, free: Freedom) -> PoolLines:
         low = self.module.gather_windows(value - 1, bounds.lower[source]).unsqueeze(1)

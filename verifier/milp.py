@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import DisagreementError
 from .budget import Budget
 from .interval import Interval, ValueBounds
+from .margins import MILP_MARGIN
 from .milp_encoding import Encoding, ProvedByBounds, encode
 from .milp_model import MilpAnswer, MilpBackend, MilpStatus
 from .network import Network
@@ -17,9 +18,6 @@ from .operators import FloatArray
 from .property import Clause
 from .result import MilpSize
 
-# A dual bound proves only when it is below zero by more than the solver's tolerances can hide: rows may
-# be missed by 1e-9 and binaries by 1e-9 of a big-M of order 100, through a few layers.
-MILP_MARGIN = 1e-6
 # An incumbent this far above zero survives its replay in float32 (scores of order 10, error near 1e-5);
 # one on the boundary does not, so the search goes on past it.
 WITNESS_MARGIN = 1e-4
@@ -99,6 +97,9 @@ def solve_clause(
     """
     started = time.monotonic()
     settings = settings or MilpSettings()
+    if not all(np.isfinite([item.lower, item.upper]).all() for item in bounds.values):
+        reason = "the bounds of the network's values overflow float64"
+        return MilpOutcome(MilpVerdict.UNKNOWN, reason, math.inf, None, math.nan, None, 0.0, 0)
     encoding = encode(network, bounds, clause, atom_bounds)
     if isinstance(encoding, ProvedByBounds):
         seconds = time.monotonic() - started
@@ -118,7 +119,7 @@ def solve_clause(
         encoding.model,
         budget,
         stop_above=WITNESS_MARGIN,
-        stop_below=-MILP_MARGIN,
+        stop_below=-encoding.proof_margin,
         threads=settings.threads,
         seed=settings.seed,
     )
@@ -128,7 +129,7 @@ def solve_clause(
 def interpret(encoding: Encoding, answer: MilpAnswer, seconds: float) -> MilpOutcome:
     """Turn a solver's answer into what it supports.
 
-    No status proves anything: a proof is a dual bound below ``-MILP_MARGIN`` that nothing contradicts, and
+    No status proves anything: a proof is a dual bound below zero by the program's ``proof_margin`` that nothing contradicts, and
     a candidate is only an image. What is trusted is that the solver's dual bound is one.
     """
     doubt = _doubt(encoding, answer)
@@ -141,7 +142,7 @@ def interpret(encoding: Encoding, answer: MilpAnswer, seconds: float) -> MilpOut
     image = _candidate(encoding, answer)
     if image is not None:
         return outcome(MilpVerdict.CANDIDATE, "the solver's point, to be replayed", image)
-    if doubt is None and answer.best_bound < -MILP_MARGIN:
+    if doubt is None and bound < -encoding.proof_margin:
         return outcome(MilpVerdict.PROVED, "dual bound below zero")
     return outcome(MilpVerdict.UNKNOWN, doubt or answer.status.value)
 
@@ -150,7 +151,7 @@ def _candidate(encoding: Encoding, answer: MilpAnswer) -> FloatArray | None:
     point = answer.incumbent
     if point is None or point.shape != encoding.model.lower.shape or not np.isfinite(point).all():
         return None
-    return encoding.decode(point) if answer.objective >= -MILP_MARGIN else None
+    return encoding.decode(point) if answer.objective >= -encoding.proof_margin else None
 
 
 def _doubt(encoding: Encoding, answer: MilpAnswer) -> str | None:
@@ -163,7 +164,7 @@ def _doubt(encoding: Encoding, answer: MilpAnswer) -> str | None:
         return f"the solver ended with: {answer.status.value}"
     if not math.isfinite(answer.best_bound):
         return f"no dual bound ({answer.status.value})"
-    if answer.best_bound < encoding.lowest - MILP_MARGIN:
+    if answer.best_bound < encoding.lowest - encoding.proof_margin:
         return "the solver's dual bound contradicts the bounds"
     if answer.objective > answer.best_bound + MILP_MARGIN:
         return "the solver's dual bound contradicts its own point"

@@ -13,6 +13,7 @@ from scipy import sparse
 from ..errors import DisagreementError
 from .affine import AffineMap, AffineStep, IndexArray
 from .interval import Interval, ValueBounds
+from .margins import milp_margin, proof_margin
 from .milp_layers import Range, encode_pool, encode_relu
 from .milp_model import MilpModel
 from .milp_program import ProgramBuilder
@@ -46,6 +47,7 @@ class Encoding:
         region: the box of inputs.
         margin: column of s.
         left_out: upper bound on every atom that was left out (negative), minus infinity for none.
+        proof_margin: how far below zero a bound on the program has to be before it proves anything.
     """
 
     model: MilpModel
@@ -55,6 +57,7 @@ class Encoding:
     region: Interval
     margin: int
     left_out: float
+    proof_margin: float
 
     @property
     def lowest(self) -> float:
@@ -98,7 +101,8 @@ def encode(
     """
     _check(bounds)
     atoms = _Atoms.of(clause, bounds[network.output], atom_bounds)
-    kept = atoms.possible()
+    tie = proof_margin(bounds, network.output)
+    kept = atoms.possible(-tie)
     if kept.atoms < clause.needed:
         return ProvedByBounds(atoms.margin_bound())
     outputs = np.unique(np.nonzero(kept.weights)[1])
@@ -107,14 +111,15 @@ def encode(
     values = build_values(program, network, bounds, reduction, network.output)
     last = values[network.output].widened(program.columns)
     expressions = _combined(kept, last)
-    kept, expressions = kept.sharpened(expressions, program)
+    kept, expressions = kept.sharpened(expressions, program, -tie)
     if kept.atoms < clause.needed:
         return ProvedByBounds(max(kept.left_out, kept.margin_bound()))
     margin = _cardinality(program, kept, expressions)
     pixels = np.flatnonzero(reduction.needed[0])
     model = program.maximising(margin)
+    needed = max(tie, milp_margin(model.largest))
     return Encoding(
-        model, _size(model, reduction), pixels, np.arange(len(pixels)), bounds[0], margin, kept.left_out
+        model, _size(model, reduction), pixels, np.arange(len(pixels)), bounds[0], margin, kept.left_out, needed
     )
 
 
@@ -150,9 +155,9 @@ class _Atoms:
     def atoms(self) -> int:
         return len(self.weights)
 
-    def possible(self) -> "_Atoms":
-        """Only the atoms that can reach zero."""
-        kept = self.reach.upper >= 0
+    def possible(self, threshold: float) -> "_Atoms":
+        """Only the atoms that can reach ``threshold``, which is zero but for rounding."""
+        kept = self.reach.upper >= threshold
         left_out = max([self.left_out, *self.reach.upper[~kept].tolist()])
         reach = Range(self.reach.lower[kept], self.reach.upper[kept])
         return _Atoms(self.weights[kept], self.offsets[kept], reach, self.needed, left_out)
@@ -161,12 +166,14 @@ class _Atoms:
         """Upper bound on the ``needed``-th largest, minus infinity when there are fewer."""
         return _largest(self.reach.upper, self.needed)
 
-    def sharpened(self, expressions: AffineMap, program: ProgramBuilder) -> tuple["_Atoms", AffineMap]:
-        """Bounds from the expressions over the variables; atoms that can't reach zero leave."""
+    def sharpened(
+        self, expressions: AffineMap, program: ProgramBuilder, threshold: float
+    ) -> tuple["_Atoms", AffineMap]:
+        """Bounds from the expressions over the variables; atoms that can't reach ``threshold`` leave."""
         known = Range.of(*expressions.range(*program.box()))
         reach = Range(np.maximum(self.reach.lower, known.lower), np.minimum(self.reach.upper, known.upper))
         better = _Atoms(self.weights, self.offsets, reach, self.needed, self.left_out)
-        return better.possible(), expressions.rows(np.flatnonzero(reach.upper >= 0))
+        return better.possible(threshold), expressions.rows(np.flatnonzero(reach.upper >= threshold))
 
 
 def _largest(values: FloatArray, rank: int) -> float:

@@ -12,13 +12,12 @@ from ..errors import SolverUnavailableError
 from .budget import Budget
 from .lp_certificate import dual_bound
 from .milp_model import MilpAnswer, MilpModel, MilpStatus, early_stop
+from .milp_program import SMALLEST_COEFFICIENT
 from .solver_thread import run_interruptibly
 
 # HiGHS accepts points that violate rows by 1e-7 (1e-6 for integrality) unless told otherwise; big-M rows
 # multiply that, so we ask for the tightest it offers and keep MILP_MARGIN above what is left.
 FEASIBILITY_TOLERANCE = 1e-9
-# Coefficients below this are dropped by HiGHS; its default of 1e-9 could cut a real dependence on a pixel.
-SMALLEST_COEFFICIENT = 1e-12
 # Only signs matter to the caller, who names the ends with stop_above and stop_below: a gap that is relative
 # to the objective would end the search before the sign of a margin near zero is settled.
 ABSOLUTE_GAP = 1e-7
@@ -123,6 +122,7 @@ def _prepared(model: MilpModel, budget: Budget, progress: _Progress, threads: in
         "random_seed": seed,
         "primal_feasibility_tolerance": FEASIBILITY_TOLERANCE,
         "mip_feasibility_tolerance": FEASIBILITY_TOLERANCE,
+        # its default of 1e-9 could cut a real dependence on a pixel
         "small_matrix_value": SMALLEST_COEFFICIENT,
         "mip_rel_gap": 0.0,
         "mip_abs_gap": ABSOLUTE_GAP,

@@ -65,6 +65,13 @@ class MilpModel:
         """Number of integer variables (they are all binaries here)."""
         return int(self.integral.sum())
 
+    @property
+    def largest(self) -> float:
+        """The largest number in the program, which solvers' absolute tolerances are measured against."""
+        numbers = (self.matrix.data, self.lower, self.upper, self.row_lower, self.row_upper)
+        finite = [np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in numbers]
+        return float(max(finite))
+
     def relaxed(self) -> "MilpModel":
         """The linear relaxation."""
         return MilpModel(

@@ -10,6 +10,9 @@ from .affine import IndexArray, with_columns
 from .milp_model import MilpModel
 from .operators import FloatArray
 
+# HiGHS and Gurobi can be told to keep coefficients down to this (and 1e-13), not smaller ones.
+SMALLEST_COEFFICIENT = 1e-12
+
 
 class ProgramBuilder:
     """Columns and rows in the order in which they are added."""
@@ -80,15 +83,24 @@ class ProgramBuilder:
         return replace(model, objective=objective)
 
     def feasibility(self) -> MilpModel:
-        """The program without an objective."""
+        """The program without an objective.
+
+        Solvers drop the smallest coefficients without a word, which can cut a real dependence: they are
+        dropped here, and their rows loosened by as much as they could have contributed.
+        """
         lower, upper = self.box()
         empty = sparse.csr_matrix((0, self.columns))
         matrix = sparse.vstack(
             [empty, *(with_columns(block, self.columns) for block in self._blocks)], format="csr"
         )
         matrix.eliminate_zeros()
+        tiny = matrix.copy()
+        tiny.data = np.where(np.abs(matrix.data) < SMALLEST_COEFFICIENT, np.abs(matrix.data), 0.0)
+        slack = tiny @ np.maximum(np.abs(lower), np.abs(upper))
+        matrix.data[tiny.data > 0] = 0.0
+        matrix.eliminate_zeros()
         objective = np.zeros(self.columns)
-        row_lower = np.concatenate([*self._row_lower, np.zeros(0)])
-        row_upper = np.concatenate([*self._row_upper, np.zeros(0)])
+        row_lower = np.concatenate([*self._row_lower, np.zeros(0)]) - slack
+        row_upper = np.concatenate([*self._row_upper, np.zeros(0)]) + slack
         integral = np.concatenate([*self._integral, np.zeros(0, dtype=np.bool_)])
         return MilpModel(objective, matrix, row_lower, row_upper, lower, upper, integral)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ..errors import DisagreementError, InputError, ModelFormatError, UnsupportedOperatorError
 from .network import TAIL_OPERATORS, Network, NodeReport, Tail
+from .onnx_builder import Builder, attributes_of
 from .onnx_graph import GraphFile, read_graph_file
-from .onnx_operators import Builder, attributes_of, read_node
-from .operators import Reshape, Scale, Shape, Transpose
+from .onnx_operators import read_node
+from .operators import Operator, Reshape, Scale, Shape, Transpose
 from .preprocessing import Layout, Preprocessing
 from .session import Judge
 from .simplify import fold_scales
@@ -54,11 +55,12 @@ def read_network(path: Path, preprocessing: Preprocessing) -> Network:
     builder = _start(graph, preprocessing)
     reports: list[NodeReport] = []
     for node in nodes:
+        before = len(builder.operators)
         if tail_node is not None and node is tail_node:
             _skip_tail(builder, node)
         else:
             read_node(builder, node)
-        reports.append(_report(builder, node, is_tail=node is tail_node))
+        reports.append(_report(builder, node, before, is_tail=node is tail_node))
     return _finish(graph, builder, preprocessing, tail_node, tuple(reports))
 
 
@@ -105,11 +107,15 @@ def read_labels(path: Path, count: int) -> tuple[str, ...]:
         InputError: when the file can't be read or has another number of lines than the network has scores.
     """
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read as a list of labels ({error}); give one name per line") from None
+        raise InputError(
+            f"{path} can't be read as a list of labels ({error}); give one name per line"
+        ) from None
     if len(names) != count:
-        raise InputError(f"{path} names {len(names)} labels, the network has {count} scores: give one name per line")
+        raise InputError(
+            f"{path} names {len(names)} labels, the network has {count} scores: give one name per line"
+        )
     if len(set(names)) != len(names):
         raise InputError(f"{path} names a label twice; names must differ")
     return tuple(names)
@@ -121,6 +127,7 @@ def _sorted_nodes(graph: GraphFile) -> list[onnx.NodeProto]:
     order: list[onnx.NodeProto] = []
     done: set[int] = set()
     stack: list[tuple[str, bool]] = [(graph.output_name, False)]
+    open_nodes: set[int] = set()
     while stack:
         name, expanded = stack.pop()
         node = producer.get(name)
@@ -130,6 +137,11 @@ def _sorted_nodes(graph: GraphFile) -> list[onnx.NodeProto]:
             done.add(id(node))
             order.append(node)
             continue
+        if id(node) in open_nodes:
+            raise ModelFormatError(
+                f"{graph.path}: node '{node.name or name}' reads its own result; export it again"
+            )
+        open_nodes.add(id(node))
         stack.append((name, True))
         stack.extend((item, False) for item in node.input if item)
     return order
@@ -138,7 +150,7 @@ def _sorted_nodes(graph: GraphFile) -> list[onnx.NodeProto]:
 def _find_tail(nodes: Sequence[onnx.NodeProto], output: str) -> onnx.NodeProto | None:
     producer = {name: node for node in nodes for name in node.output}
     node = producer.get(output)
-    while node is not None and node.op_type in _SHAPE_ONLY:
+    while node is not None and node.input and node.op_type in _SHAPE_ONLY:
         node = producer.get(node.input[0])
     return node if node is not None and node.op_type in TAIL_OPERATORS else None
 
@@ -151,7 +163,9 @@ def _start(graph: GraphFile, preprocessing: Preprocessing) -> Builder:
     builder = Builder(graph, constants=dict(graph.constants), input_shape=shape)
     value = 0
     if preprocessing.mean or preprocessing.std:
-        mean, std = (array.reshape(-1, *(1,) * (len(shape) - 1)) for array in preprocessing.channel_values(shape[0]))
+        mean, std = (
+            array.reshape(-1, *(1,) * (len(shape) - 1)) for array in preprocessing.channel_values(shape[0])
+        )
         value = builder.append(Scale("preprocessing", (0,), shape, 1.0 / std, -mean / std))
     if nhwc:
         value = builder.append(Transpose("preprocessing/layout", (value,), graph.input_shape, (1, 2, 0)))
@@ -160,11 +174,15 @@ def _start(graph: GraphFile, preprocessing: Preprocessing) -> Builder:
 
 
 def _skip_tail(builder: Builder, node: onnx.NodeProto) -> None:
-    if node.input[0] not in builder.values:
-        raise ModelFormatError(f"node '{node.name}': the scores do not depend on the image")
+    if not node.input or node.input[0] not in builder.values:
+        raise ModelFormatError(
+            f"{builder.graph.path}: the scores do not depend on the image; export it again"
+        )
     shape = builder.shape(builder.values[node.input[0]])
     if node.op_type != "Sigmoid" and not _normalises_labels(builder, node, shape):
-        raise UnsupportedOperatorError(node.op_type, node.name, "it must normalise over the label axis")
+        raise UnsupportedOperatorError(
+            node.op_type, node.name or node.output[0], "it must normalise over the label axis"
+        )
     builder.values[node.output[0]] = builder.values[node.input[0]]
 
 
@@ -179,16 +197,15 @@ def _normalises_labels(builder: Builder, node: onnx.NodeProto, shape: Shape) -> 
     return shape[axis - 1] == int(np.prod(shape))
 
 
-def _report(builder: Builder, node: onnx.NodeProto, *, is_tail: bool) -> NodeReport:
+def _report(builder: Builder, node: onnx.NodeProto, before: int, *, is_tail: bool) -> NodeReport:
     name = node.name or node.output[0]
     number = builder.values.get(node.output[0])
     if number is None:
         return NodeReport(name, node.op_type, (), "constant")
     if is_tail:
         return NodeReport(name, node.op_type, builder.shape(number), "removed (monotone)")
-    folded = number in (builder.values.get(item) for item in node.input)
-    kind = "identity" if folded else type(builder.operators[number - 1]).__name__
-    return NodeReport(name, node.op_type, builder.shape(number), kind)
+    kinds = dict.fromkeys(type(operator).__name__ for operator in builder.operators[before:])
+    return NodeReport(name, node.op_type, builder.shape(number), " + ".join(kinds) or "identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +236,16 @@ def _finish(
 ) -> Network:
     output = builder.values.get(graph.output_name)
     if output is None:
-        raise ModelFormatError(f"{graph.path}: the output '{graph.output_name}' does not depend on the image")
+        raise ModelFormatError(
+            f"{graph.path}: the output '{graph.output_name}' does not depend on the image; export it again"
+        )
     count = int(np.prod(builder.shape(output), dtype=int))
     if builder.shape(output) != (count,):
         output = builder.append(Reshape("scores", (output,), (count,)))
+    _check_finite(graph, builder.operators)
     operators, number = fold_scales(builder.operators, output)
     described = _metadata(graph, count)
-    network = Network(
+    return Network(
         path=graph.path,
         sha256=graph.sha256,
         input_shape=builder.input_shape,
@@ -234,22 +254,20 @@ def _finish(
         labels=described.labels,
         tail=Tail.NONE if tail_node is None else TAIL_OPERATORS[tail_node.op_type],
         preprocessing=preprocessing,
-        fixed_batch=graph.batch is not None,
+        fixed_batch=graph.batch is not None or builder.one_image,
         k=described.k,
         nodes=reports,
     )
-    return replace(network, fixed_batch=network.fixed_batch or _bakes_batch(graph))
 
 
-def _bakes_batch(graph: GraphFile) -> bool:
-    """Whether a constant Reshape target fixes the batch to 1 although the input leaves it dynamic."""
-    return any(
-        node.op_type == "Reshape"
-        and len(node.input) > 1
-        and node.input[1] in graph.constants
-        and graph.constants[node.input[1]].reshape(-1)[:1].tolist() == [1]
-        for node in graph.model.graph.node
-    )
+def _check_finite(graph: GraphFile, operators: Sequence[Operator]) -> None:
+    for operator in operators:
+        arrays = (getattr(operator, name, 0.0) for name in ("weight", "bias", "scale", "shift", "value"))
+        if not all(np.all(np.isfinite(array)) for array in arrays):
+            raise ModelFormatError(
+                f"{graph.path}: node '{operator.name}' has numbers that are NaN or infinite; "
+                "train or export the network again"
+            )
 
 
 def _probe_inputs(shape: Shape, seed: int) -> NDArray[np.float32]:

@@ -16,6 +16,18 @@ from torch.nn import functional
 DENSE_ADVANTAGE = 8
 
 
+def framed(value: Tensor, pads: tuple[int, int, int, int], fill: float = 0.0) -> Tensor:
+    """The last two axes padded by (left, right, top, bottom), where negative amounts crop.
+
+    Torch crops before it pads and refuses to crop more than there is; windows that lie outside the value
+    altogether need the other order.
+    """
+    left, right, top, bottom = (max(pad, 0) for pad in pads)
+    wide = functional.pad(value, (left, right, top, bottom), value=fill)
+    left, right, top, bottom = (max(-pad, 0) for pad in pads)
+    return wide[..., top : wide.shape[-2] - bottom, left : wide.shape[-1] - right]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Patches:
     """Coefficients of row (i, j, r) on inputs (c, i * stride + a - padding, j * stride + b - padding).
@@ -51,7 +63,7 @@ class Patches:
         kernel = self.kernel
         bottom = (rows - 1) * self.stride[0] + kernel[0] - value.shape[2] - self.padding[0]
         right = (cols - 1) * self.stride[1] + kernel[1] - value.shape[3] - self.padding[1]
-        padded = functional.pad(value, (self.padding[1], right, self.padding[0], bottom), value=fill)
+        padded = framed(value, (self.padding[1], right, self.padding[0], bottom), fill)
         seen = padded.unfold(2, kernel[0], self.stride[0]).unfold(3, kernel[1], self.stride[1])
         return seen.permute(0, 2, 3, 1, 4, 5).contiguous().unsqueeze(3)
 

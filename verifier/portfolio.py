@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..errors import SolverUnavailableError
+from .bab_engine import branch
 from .bounds_engine import BoundsEngine, BoundsOutcome, atom_interval
 from .budget import Budget
 from .falsify import QUICK, THOROUGH, AttackOutcome, Falsifier
@@ -16,6 +17,7 @@ from .milp_gurobi import GurobiBackend
 from .milp_highs import HighsBackend
 from .milp_model import MilpBackend
 from .network import Network
+from .operators import FloatArray
 from .problem import Problem
 from .replay import Replay
 from .result import Result, Stage, Verdict, Witness
@@ -35,6 +37,7 @@ class Engine(StrEnum):
 
     FALSIFY = "falsify"
     BOUNDS = "bounds"
+    BAB = "bab"
     MILP = "milp"
 
 
@@ -42,6 +45,11 @@ ALL_ENGINES = frozenset(Engine)
 # Programs of this size are solved in about the time that optimising the slopes takes, so they go first.
 SMALL_BINARIES = 120
 SMALL_SECONDS = 3.0
+# Below this many binaries the MILP wins against branch and bound, above it loses (one-object and full-image
+# neighbourhoods of the published DOUBLE-MNIST networks).
+BAB_BINARIES = 400
+# Part of the time that branch and bound may take where the MILP comes after it.
+BAB_SHARE = 0.6
 Notice = Callable[[str], None]
 
 
@@ -162,7 +170,17 @@ class _Run:
 
     def decide(self) -> Result:
         """Go through the engines."""
-        steps = (self._crown, self._second_opinion, self._quick, self._small_milp, self._alpha, self._thorough, self._milp)
+        steps = (
+            self._crown,
+            self._second_opinion,
+            self._quick,
+            self._small_milp,
+            self._alpha,
+            self._thorough,
+            self._middle_milp,
+            self._bab,
+            self._milp,
+        )
         for step in steps:
             if self._budget.exhausted:
                 break
@@ -236,8 +254,46 @@ class _Run:
     def _small_milp(self) -> Result | None:
         return self._solve(self._budget.at_most(SMALL_SECONDS), SMALL_BINARIES)
 
+    def _middle_milp(self) -> Result | None:
+        return self._solve(self._budget, BAB_BINARIES)
+
     def _milp(self) -> Result | None:
         return self._solve(self._budget, None)
+
+    def _bab(self) -> Result | None:
+        """Branch and bound on every open clause; its proofs stay for the MILP."""
+        if self._known is None or Engine.BAB not in self._engines:
+            return None
+        milp_follows = Engine.MILP in self._engines and self._budget.remaining < math.inf
+        budget = self._budget.at_most(BAB_SHARE * self._budget.remaining) if milp_follows else self._budget
+        linear, clauses = self._verifier.bounds.linear, list(self._known.clauses)
+        for position, clause in enumerate(self._problem.property.clauses):
+            if clauses[position].proved:
+                continue
+            started = time.monotonic()
+            found = branch(linear, self._known.values, clause, clauses[position], budget)
+            clauses[position] = found.clause
+            reason, witness = found.reason, None
+            if found.candidate is not None:
+                reason, witness = self._refine(found.candidate)
+            verdict = _verdict(proved=found.clause.proved, witness=witness)
+            self._stages.append(Stage("bab", verdict, time.monotonic() - started, reason))
+            if witness is not None:
+                return self._violated("bab", witness)
+            if not found.clause.proved:
+                break
+        self._known = BoundsOutcome(tuple(clauses), self._known.values, self._known.steps)
+        if not self._known.proved:
+            return None
+        trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
+        reason = "branch and bound excludes every violation"
+        return self._holds("bab", self._known.margin_bound, reason, trusted)
+
+    def _refine(self, candidate: FloatArray) -> tuple[str, Witness | None]:
+        refined = self._verifier.falsifier.refine(
+            self._problem, candidate, self._verifier.settings.seed, self._budget
+        )
+        return refined.reason, refined.witness
 
     def _solve(self, budget: Budget, most_binaries: int | None) -> Result | None:
         if self._known is None or Engine.MILP not in self._engines:
@@ -261,11 +317,8 @@ class _Run:
         verdict = Verdict.HOLDS if outcome.verdict is MilpVerdict.PROVED else Verdict.UNKNOWN
         reason, witness = outcome.reason, None
         if outcome.candidate is not None:
-            refined = self._verifier.falsifier.refine(
-                self._problem, outcome.candidate, self._verifier.settings.seed, self._budget
-            )
-            reason, witness = refined.reason, refined.witness
-            verdict = Verdict.VIOLATED if witness else Verdict.UNKNOWN
+            reason, witness = self._refine(outcome.candidate)
+            verdict = _verdict(proved=False, witness=witness)
         self._stages.append(Stage("milp", verdict, outcome.seconds, reason, outcome.size))
         return None if witness is None else self._violated("milp", witness)
 
@@ -296,3 +349,9 @@ class _Run:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
+
+
+def _verdict(*, proved: bool, witness: Witness | None) -> Verdict:
+    if witness is not None:
+        return Verdict.VIOLATED
+    return Verdict.HOLDS if proved else Verdict.UNKNOWN

@@ -56,10 +56,11 @@ class Region:
             raise PropertyError("epsilons must be finite and not negative (pixel units, 0 to 1)")
         centre = image.astype(np.float64)
         moving = np.broadcast_to(epsilons, centre.shape)
-        lower = np.where(moving > 0, np.clip(centre - moving, 0.0, 1.0), centre)
-        upper = np.where(moving > 0, np.clip(centre + moving, 0.0, 1.0), centre)
-        # an image that itself leaves [0, 1] would make clipping reverse the box; it stays a point there
-        return cls(np.minimum(lower, centre), np.maximum(upper, centre))
+        # where the image itself leaves [0, 1] the range ends at its own value: clipping to 0 or 1 there would
+        # reach farther from the image than epsilon
+        lower = np.maximum(centre - moving, np.minimum(centre, 0.0))
+        upper = np.minimum(centre + moving, np.maximum(centre, 1.0))
+        return cls(lower, upper)
 
     @property
     def shape(self) -> Shape:

@@ -77,15 +77,18 @@ def pool_lines(lower: Tensor, upper: Tensor, free: PoolFreedom | None = None) ->
     dominates, and the constant largest upper bound is the case m = max(upper).
     Lower bound: any convex combination of the inputs and of the largest lower bound.
     """
-    real = torch.isfinite(lower)
+    # not "lower is finite": a lower bound that overflowed belongs to a real input
+    real = upper != -torch.inf
     floor = lower.amax(dim=-1)
     ceiling = upper.amax(dim=-1)
     low = torch.where(real, lower, floor.unsqueeze(-1))
     high = torch.where(real, upper, floor.unsqueeze(-1))
     if free is None:
         threshold = _second_largest(high).clamp(min=floor)
-        chosen = torch.nn.functional.one_hot((low + high).argmax(dim=-1), low.shape[-1]).to(low.dtype)
-        lower_slope, lower_shift = chosen * real, torch.zeros_like(floor)
+        # padding must never be chosen, not even where it ties with the best input: it has no number to read
+        centre = torch.where(real, low + high, torch.full_like(low, -torch.inf))
+        chosen = torch.nn.functional.one_hot(centre.argmax(dim=-1), low.shape[-1]).to(low.dtype)
+        lower_slope, lower_shift = chosen, torch.zeros_like(floor)
     else:
         threshold = floor + free.threshold * (ceiling - floor)
         mixed = torch.softmax(_masked(free.weights, real), dim=-1)

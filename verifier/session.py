@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelFormatError
 from .network import TAIL_OPERATORS, Network, Tail
-
-# onnxruntime logs warnings about initializers that are graph inputs; only errors matter here.
-_LOG_ERRORS_ONLY = 3
+from .onnx_graph import LOG_NOTHING, one_line
 
 
 class Judge:
@@ -45,7 +43,13 @@ class Judge:
         return np.concatenate([self._run(session, tensor[row : row + 1]) for row in range(len(tensor))])
 
     def _run(self, session: Any, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        scores = session.run(None, {self._input: np.ascontiguousarray(tensor)})[-1]
+        try:
+            scores = session.run(None, {self._input: np.ascontiguousarray(tensor)})[-1]
+        except Exception as error:  # its classes derive from RuntimeError or Exception
+            raise ModelFormatError(
+                f"{self._network.path}: onnxruntime can't run {len(tensor)} images ({one_line(error)}); "
+                "export it with batch 1 or a dynamic batch axis throughout"
+            ) from None
         return cast(NDArray[np.float32], scores.reshape(len(tensor), -1))
 
 
@@ -53,14 +57,15 @@ def _open(network: Network, source: str | bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.log_severity_level = LOG_NOTHING
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelFormatError(f"{network.path}: onnxruntime can't load it ({reason})") from None
+        raise ModelFormatError(
+            f"{network.path}: onnxruntime can't load it ({one_line(error)}); export it again"
+        ) from None
 
 
 def _with_logits(network: Network) -> bytes:

@@ -33,7 +33,7 @@ def window_indices(
     cols = _positions(width, kernel[1], stride[1], dilation[1], padding[1], padding[3], ceil)
     row, col = rows[:, None, :, None], cols[None, :, None, :]
     flat = np.where((row == OUTSIDE) | (col == OUTSIDE), OUTSIDE, row * width + col)
-    return flat.reshape(len(rows), len(cols), -1)
+    return flat.reshape(len(rows), len(cols), kernel[0] * kernel[1])
 
 
 def _positions(

@@ -136,8 +136,17 @@ def test_an_exhausted_budget_is_unknown():
     )
 
 
-def test_bounds_that_are_not_numbers_are_an_error():
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_bounds_that_are_not_numbers_prove_nothing(number):
     network, bounds = tent()
-    broken = ValueBounds((*bounds.values[:1], Interval(np.full(2, np.nan), np.ones(2)), *bounds.values[2:]))
+    broken = ValueBounds((*bounds.values[:1], Interval(np.full(2, number), np.ones(2)), *bounds.values[2:]))
+    clause = Clause(np.ones((1, 1)), np.array([-1.5]), 1)
+    outcome = solve_clause(network, broken, clause, HighsBackend(), Budget())
+    assert (outcome.verdict, outcome.bound) == (MilpVerdict.UNKNOWN, math.inf)
+
+
+def test_reversed_bounds_are_an_error():
+    network, bounds = tent()
+    broken = ValueBounds((*bounds.values[:1], Interval(np.ones(2), -np.ones(2)), *bounds.values[2:]))
     with pytest.raises(DisagreementError, match="report"):
         solve_clause(network, broken, Clause(np.ones((1, 1)), np.array([-1.5]), 1), HighsBackend(), Budget())
