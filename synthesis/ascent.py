@@ -17,7 +17,7 @@ from ..verifier.budget import Budget
 from .rows import SEARCH_MARGIN, CertifiedRows, SearchPoint
 
 # Weight of the barrier at the start and at the end; it falls geometrically between them.
-BARRIER_START = 1.0
+BARRIER_START = 0.1
 BARRIER_END = 0.003
 # Adam's step on log-epsilon.
 EPSILON_RATE = 0.06
