@@ -190,7 +190,7 @@ class _Run:
         return self._unknown()
 
     def _crown(self) -> Result | None:
-        if Engine.BOUNDS not in self._engines and Engine.MILP not in self._engines:
+        if not self._engines & {Engine.BOUNDS, Engine.BAB, Engine.MILP}:
             return None
         started = time.monotonic()
         self._known = self._verifier.bounds.crown(self._problem.region, self._problem.property)

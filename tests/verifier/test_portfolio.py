@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,15 +46,20 @@ def nothing_found(self, problem, attack, seed, budget):
 
 def no_answer(self, problem, known, clause, budget, most_binaries=None):
     size = MilpSize(1, 1, 1, 1, 0)
-    text = "small" if most_binaries is not None else "large"
+    text = f"up to {most_binaries} binaries"
     return MilpOutcome(MilpVerdict.UNKNOWN, text, math.inf, None, math.nan, size, 0.0, 0)
+
+
+def gives_up(linear, values, clause, known, budget):
+    return SimpleNamespace(clause=known, reason="scripted tree", candidate=None)
 
 
 @pytest.fixture
 def helpless(monkeypatch):
-    """Neither the attack nor the MILP find anything."""
+    """Neither the attack nor the complete engines find anything."""
     monkeypatch.setattr(portfolio.Falsifier, "search", nothing_found)
     monkeypatch.setattr(Verifier, "solve_milp", no_answer)
+    monkeypatch.setattr(portfolio, "branch", gives_up)
 
 
 def test_easy_questions_are_answered_by_the_first_engine(scene):
@@ -71,15 +77,19 @@ def test_engines_are_asked_in_order_of_cost(scene, helpless):
     assert result.verdict is Verdict.UNKNOWN
     assert [(stage.engine, stage.detail) for stage in result.stages if "bounds" not in stage.engine] == [
         ("falsify/apgd-quick", "scripted search of 20 steps"),
-        ("milp", "small"),
+        ("milp", f"up to {portfolio.SMALL_BINARIES} binaries"),
         ("falsify/apgd", "scripted search of 100 steps"),
-        ("milp", "large"),
+        ("milp", f"up to {portfolio.BAB_BINARIES} binaries"),
+        ("bab", "scripted tree"),
+        ("milp", "up to None binaries"),
     ]
-    assert [stage.engine for stage in result.stages] == [
-        "bounds/crown", "falsify/apgd-quick", "milp", "bounds/alpha-crown", "falsify/apgd", "milp",
-    ]  # fmt: skip
+    bounds = [number for number, stage in enumerate(result.stages) if "bounds" in stage.engine]
+    assert [(number, result.stages[number].engine) for number in bounds] == [
+        (0, "bounds/crown"),
+        (3, "bounds/alpha-crown"),
+    ]
     assert all(stage.verdict is Verdict.UNKNOWN for stage in result.stages)
-    assert (result.reason, result.engine) == ("large", "milp")
+    assert (result.reason, result.engine) == ("up to None binaries", "milp")
 
 
 @pytest.mark.parametrize("engine", list(Engine))
@@ -169,11 +179,16 @@ def test_cancelled(scene):
     assert (result.verdict, result.reason) == (Verdict.UNKNOWN, "interrupted")
 
 
-def test_cancelled_between_engines(scene, helpless):
-    answers = iter([False] * 2)
-    result = Verifier(scene.network, HIGHS).verify(
-        problem(scene, BROKEN), Budget(cancelled=lambda: next(answers, True))
-    )
+def test_cancelled_between_engines(scene, helpless, monkeypatch):
+    asked = []
+
+    def search(self, problem, attack, seed, budget):
+        asked.append(attack)
+        return nothing_found(self, problem, attack, seed, budget)
+
+    monkeypatch.setattr(portfolio.Falsifier, "search", search)
+    verifier = Verifier(scene.network, HIGHS)
+    result = verifier.verify(problem(scene, BROKEN), Budget(cancelled=lambda: bool(asked)))
     assert result.reason == "interrupted"
     assert [stage.engine for stage in result.stages] == ["bounds/crown", "falsify/apgd-quick"]
     # what the bounds said is kept
