@@ -75,7 +75,8 @@ class Apgd:
                 a point of box ``i % boxes``, and rows = restarts * boxes.
             lower: lower bounds, shape (boxes, *input_shape); a single box has boxes = 1.
             upper: upper bounds, same shape.
-            start: first point of each box (the clean image), same shape, or None for a random one.
+            start: first point of each box (the clean image), same shape, or None for a random one;
+                several points of each box as `starting_points` takes them.
             generator: the source of the random starts.
             stop: asked before each step; true ends the search (a deadline, an interrupt).
 

@@ -119,19 +119,28 @@ def starting_points(
     Args:
         lower: lower bounds, shape (boxes, *input_shape).
         upper: upper bounds, same shape.
-        start: the first point of each box, same shape, or None for a random one.
-        count: how many points per box.
+        start: the first points of each box, shape (given * boxes, *input_shape), row i in box
+            ``i % boxes``, or None for random ones.
+        count: how many points per box, those given included.
         generator: the source of randomness, on the CPU or on the device of the bounds.
 
     Returns:
         Points of shape (count * boxes, *input_shape); row i lies in box ``i % boxes``.
+
+    Raises:
+        InputError: the given points are no multiple of the boxes, or more than `count` for each.
     """
+    given, rest = (0, 0) if start is None else divmod(len(start), len(lower))
+    if rest or given > count:
+        raise InputError(
+            f"{given * len(lower) + rest} points given don't fit {count} starts in each of {len(lower)} boxes"
+        )
     width = upper - lower
     points = []
-    for index in range(count):
-        if index == 0 and start is not None:
-            points.append(clamp(start.to(lower), lower, upper))
-            continue
+    if start is not None:
+        low, high = repeat_boxes(lower, given), repeat_boxes(upper, given)
+        points.append(clamp(start.to(lower), low, high))
+    for index in range(given, count):
         share = torch.rand(lower.shape, generator=generator, device=generator.device).to(lower)
         if index % 2 == 0:
             share = share.round()

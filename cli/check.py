@@ -184,7 +184,7 @@ def _replay(result: ResultFile, problem: Problem) -> _Finding:
     path = result.companion("witness")
     try:
         image = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} can't be read as the witness ({error})") from None
     if image.shape != problem.region.shape or image.dtype != np.float32:
         raise InputError(

@@ -1,10 +1,6 @@
 """``mlverify verify MODEL IMAGE``: does the property hold for every image of a neighbourhood?"""
 
-<<<<<<< HEAD
-from dataclasses import replace
-=======
-from dataclasses import dataclass
->>>>>>> moretests
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -95,18 +91,12 @@ def verify_command(
     region = moving_region(question.image, box.layers, box.epsilons)
     problem = Problem(question.network, region, asked, question.image)
     with interruptible(engine_options.timeout) as (budget, was_pressed):
-<<<<<<< HEAD
         settings = replace(settings_of(engine_options), second_opinion=second_opinion)
         result = Verifier(question.network, settings, note).verify(problem, budget)
-    fields = {**verify_fields(question, network_options, result, asked.text), "region": described}
-    files = {} if output_options.output is None else _write(output_options.output, fields, problem, result)
-=======
-        result = Verifier(question.network, settings_of(engine_options), note).verify(problem, budget)
     fields = {**verify_fields(question, network_options, result), **described, "region": box.fields}
     files: Fields = {"arrays": None, "witness": None}
     if output_options.output is not None:
         files = _write(output_options.output, fields, question.image, box, problem, result)
->>>>>>> moretests
     if output_options.format is OutputFormat.JSON:
         print_json({"schema": Schema.VERIFY.value, **{k: to_json(v) for k, v in {**fields, **files}.items()}})
     else:

@@ -1,6 +1,6 @@
 """The falsifier: APGD on the property's margin, every hit replayed before it is believed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..attacks.apgd import Apgd
+from ..attacks.diverse import DiverseApgd
 from .budget import Budget
 from .problem import Problem
 from .property import Clause
@@ -18,6 +19,9 @@ from .torch_network import TorchNetwork
 # A quick look before the bounds, and a thorough one after them.
 QUICK = Apgd(steps=20, restarts=1)
 THOROUGH = Apgd(steps=100, restarts=10)
+# More starts than that as long as a step reads no more input numbers than these.
+NUMBERS_PER_STEP = 50_000
+MOST_STARTS = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +62,9 @@ class Falsifier:
         assert best is not None
         return best
 
-    def refine(self, problem: Problem, point: NDArray[np.floating], seed: int, budget: Budget) -> AttackOutcome:
+    def refine(
+        self, problem: Problem, point: NDArray[np.floating], seed: int, budget: Budget
+    ) -> AttackOutcome:
         """Judge a point from another engine; where it fails by rounding, climb from it."""
         judged = self._replay.judge(problem.region, problem.property, point)
         if isinstance(judged, Witness):
@@ -73,8 +79,10 @@ class Falsifier:
         lower, upper = self._tensor(problem.region.lower), self._tensor(problem.region.upper)
         start = None if problem.start is None else self._tensor(problem.start)
         generator = torch.Generator(self._device).manual_seed(seed)
-        objective = _Margin(self.module, clause, self._device)
-        found = attack.maximize(objective, lower, upper, start, generator, lambda: budget.exhausted)
+        margin_of = _Margin(clause, self._device)
+        found = DiverseApgd(_with_more_starts(attack, lower.numel())).maximize(
+            self.module, margin_of, lower, upper, start, generator, lambda: budget.exhausted
+        )
         point = found.points[0].cpu().numpy().reshape(problem.region.shape)
         margin = float(found.values[0])
         if margin < 0:
@@ -88,15 +96,21 @@ class Falsifier:
         return torch.tensor(array, dtype=torch.float32, device=self._device).unsqueeze(0)
 
 
-class _Margin:
-    """The margin of a clause at a batch of inputs, differentiable almost everywhere."""
+def _with_more_starts(attack: Apgd, inputs: int) -> Apgd:
+    """Networks of few inputs are cheap to run, and their counterexamples hide in small places."""
+    if attack.restarts == 1:
+        return attack
+    return replace(attack, restarts=max(attack.restarts, min(MOST_STARTS, NUMBERS_PER_STEP // inputs)))
 
-    def __init__(self, module: TorchNetwork, clause: Clause, device: torch.device) -> None:
-        self._module = module
+
+class _Margin:
+    """The margin of a clause at a batch of logits, differentiable almost everywhere."""
+
+    def __init__(self, clause: Clause, device: torch.device) -> None:
         self._weights = torch.tensor(clause.weights, dtype=torch.float32, device=device)
         self._offsets = torch.tensor(clause.offsets, dtype=torch.float32, device=device)
         self._needed = clause.needed
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        atoms = self._module(inputs) @ self._weights.T + self._offsets
+    def __call__(self, logits: Tensor) -> Tensor:
+        atoms = logits @ self._weights.T + self._offsets
         return atoms.topk(self._needed, dim=1).values[:, -1]

@@ -169,10 +169,14 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int | None, Sh
     return (dims[0] or None), tuple(dims[1:])
 
 
-def one_line(error: Exception, length: int = 160) -> str:
-    """The message of a library's error, fit for one line of ours."""
+def one_line(error: Exception, length: int = 200) -> str:
+    """The message of a library's error, fit for one line of ours.
+
+    Of a long one the middle is left out: onnxruntime begins with the kind of error and ends with the cause.
+    """
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= length else f"{text[:length]}..."
+    half = length // 2
+    return text if len(text) <= length else f"{text[:half]} ... {text[-half:]}"
 
 
 def evaluate_constant(

@@ -107,8 +107,8 @@ def test_a_mask_holds_the_other_pixels(verify, files):
 
 def test_layered_epsilons_of_a_synthesis(verify, run, files):
     made = run(
-        "synth", files / "net.onnx", files / "image.png", "--mask", files / "mask.png", "-o", files / "s.json",
-        "--timeout", "2", *QUICK,
+        "synth", files / "net.onnx", files / "image.png", "--mask", files / "mask.png",
+        "-o", files / "s.json", "--timeout", "2", *QUICK,
     )  # fmt: skip
     assert made.exit_code == 0
     shown = verify("--epsilons", files / "s.json", "-o", files / "v.json")
