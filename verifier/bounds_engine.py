@@ -110,7 +110,7 @@ class BoundsEngine:
     def _atom_upper(self, clause: Clause, bounds: Bounds) -> FloatArray:
         rows = self.linear.tensor(clause.weights).unsqueeze(0)
         upper = self.linear.upper(self.linear.network.output, rows, bounds)[0]
-        return _numbers(upper.cpu().numpy() + clause.offsets)
+        return np.asarray(upper.cpu().numpy() + clause.offsets)
 
     def judge(
         self, question: Property, values: ValueBounds, uppers: Sequence[FloatArray], steps: int = 0
@@ -118,7 +118,7 @@ class BoundsEngine:
         """What upper bounds (atoms,) on the atoms of every clause prove by counting."""
         needed_margin = proof_margin(values, self.linear.network.output)
         clauses = []
-        for clause, upper in zip(question.clauses, uppers, strict=True):
+        for clause, upper in zip(question.clauses, map(_numbers, uppers), strict=True):
             refuted = tuple(frozenset([int(atom)]) for atom in np.flatnonzero(upper < -needed_margin))
             margin = float(np.sort(upper)[clause.atoms - clause.needed])
             clauses.append(ClauseBounds(upper, refuted, is_proved(clause.atoms, clause.needed, refuted), margin))

@@ -146,15 +146,22 @@ class LirpaBounds:
             raise SolverUnavailableError(f"auto_LiRPA can't read this network: {error}") from None
 
     def upper(self, region: Region, weights: FloatArray) -> FloatArray:
-        """Upper bounds (rows,) of ``weights @ scores`` over the region; weights (rows, labels)."""
+        """Upper bounds (rows,) of ``weights @ scores`` over the region; weights (rows, labels).
+
+        Raises:
+            SolverUnavailableError: when auto_LiRPA fails on an operator of this network.
+        """
         from auto_LiRPA import BoundedTensor, PerturbationLpNorm
 
         lower = torch.tensor(region.lower)[None]
         upper = torch.tensor(region.upper)[None]
         box = BoundedTensor((lower + upper) / 2, PerturbationLpNorm(norm=np.inf, x_L=lower, x_U=upper))
         rows = torch.tensor(weights)[None]
-        with _quiet_double(), torch.no_grad():
-            found: Tensor = self._module.compute_bounds(
-                x=(box,), C=rows, method="backward", bound_lower=False, bound_upper=True
-            )[1]
+        try:
+            with _quiet_double(), torch.no_grad():
+                found: Tensor = self._module.compute_bounds(
+                    x=(box,), C=rows, method="backward", bound_lower=False, bound_upper=True
+                )[1]
+        except Exception as error:  # of any kind: it has no errors of its own
+            raise SolverUnavailableError(f"auto_LiRPA can't bound this network: {error}") from None
         return np.asarray(found[0].numpy(), dtype=np.float64)

@@ -29,7 +29,7 @@ from .onnx_shapes import (
 )
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
-_MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 _CONTROL_FLOW = ("If", "Loop", "Scan")
 _RANDOM = (
     "Bernoulli",

@@ -108,13 +108,13 @@ class Verifier:
         """Bounds by auto_LiRPA, None where it can't give them."""
         try:
             lirpa = LirpaBounds(self.network)
+            uppers = [
+                lirpa.upper(problem.region, clause.weights) + clause.offsets for clause in problem.property.clauses
+            ]
         except SolverUnavailableError as error:
             self.tell("auto_LiRPA", f"{error}; there is no second opinion on bounds")
             return None
         known = self.bounds.crown(problem.region, problem.property)
-        uppers = [
-            lirpa.upper(problem.region, clause.weights) + clause.offsets for clause in problem.property.clauses
-        ]
         return self.bounds.judge(problem.property, known.values, uppers)
 
     def verify(self, problem: Problem, budget: Budget | None = None) -> Result:

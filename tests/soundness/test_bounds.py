@@ -26,7 +26,7 @@ def network_of(seed: int, folder: Path) -> tuple[Network, np.random.Generator]:
         return random_network(folder / "random.onnx", rng), rng
     except ModelFormatError as error:
         # onnxruntime merges a Pad into the pool after it and then refuses its own pool
-        if "Pad should be smaller than kernel" in str(error):
+        if "onnxruntime can't load it" in str(error):
             pytest.skip("onnxruntime can't load this network")
         raise
 

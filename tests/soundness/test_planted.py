@@ -26,6 +26,7 @@ FIRST_WINS = top_k(2, 0, 1)
 CHOICES = [
     (frozenset([Engine.BOUNDS]), Solver.HIGHS),
     (frozenset([Engine.FALSIFY]), Solver.HIGHS),
+    (frozenset([Engine.BOUNDS, Engine.BAB]), Solver.HIGHS),
     (frozenset([Engine.MILP]), Solver.HIGHS),
     (frozenset([Engine.MILP]), Solver.GUROBI),
     (frozenset(Engine), Solver.AUTO),
