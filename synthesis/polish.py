@@ -105,7 +105,8 @@ def _loosen(rows: CertifiedRows, epsilons: FloatArray, optimiser: torch.optim.Op
     variable = rows.linear.tensor(epsilons)
     for _ in range(SLOPE_STEPS):
         optimiser.zero_grad()
-        (-torch.log((-rows.upper(variable)).clamp(min=SEARCH_MARGIN / 2))).sum().backward()
+        slack = (-rows.upper(variable)).clamp(min=SEARCH_MARGIN / 2)
+        torch.autograd.backward([-torch.log(slack).sum()])
         optimiser.step()
         rows.clamp()
     share = 1.0

@@ -65,7 +65,9 @@ def branch(
         domains += outcome.domains
         if outcome.end is not BabEnd.REFUTED:
             reason = f"{outcome.end.value} after {domains} sub-problems, margin at most {outcome.bound:.4g}"
-            return BabResult(_with(clause, known, refuted, known.margin_bound), outcome.candidate, domains, reason)
+            return BabResult(
+                _with(clause, known, refuted, known.margin_bound), outcome.candidate, domains, reason
+            )
         refuted.append(frozenset(atoms))
         bounds.append(outcome.bound)
     proved = _with(clause, known, refuted, max(bounds, default=known.margin_bound))

@@ -85,7 +85,9 @@ class BoundsEngine:
             uppers = [self._atom_upper(clause, bounds) for clause in question.clauses]
         return self.judge(question, bounds.numpy(), uppers)
 
-    def improve(self, region: Region, question: Property, first: BoundsOutcome, budget: Budget) -> BoundsOutcome:
+    def improve(
+        self, region: Region, question: Property, first: BoundsOutcome, budget: Budget
+    ) -> BoundsOutcome:
         """Optimise the slopes of every open clause until it is proved or ``ALPHA_STEPS`` are spent.
 
         Args:
@@ -121,7 +123,9 @@ class BoundsEngine:
         for clause, upper in zip(question.clauses, map(_numbers, uppers), strict=True):
             refuted = tuple(frozenset([int(atom)]) for atom in np.flatnonzero(upper < -needed_margin))
             margin = float(np.sort(upper)[clause.atoms - clause.needed])
-            clauses.append(ClauseBounds(upper, refuted, is_proved(clause.atoms, clause.needed, refuted), margin))
+            clauses.append(
+                ClauseBounds(upper, refuted, is_proved(clause.atoms, clause.needed, refuted), margin)
+            )
         return BoundsOutcome(tuple(clauses), values, steps)
 
 
@@ -182,7 +186,7 @@ class _SlopeSearch:
         self._upper = np.minimum(self._upper, _numbers(upper.detach().cpu().numpy()))
         loss = (upper + 2 * self._margin).clamp(min=0).sum()
         self._optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward([loss])
         self._optimiser.step()
         self._slopes.clamp()
         with torch.no_grad():
@@ -191,7 +195,9 @@ class _SlopeSearch:
 
     def _rows_upper(self, bounds: Bounds, free: Freedom) -> Tensor:
         weights, offsets = mixed_rows(self._linear, self._clause, self.sets, self._shares)
-        return self._linear.upper(self._linear.network.output, weights.unsqueeze(0), bounds, free)[0] + offsets
+        return (
+            self._linear.upper(self._linear.network.output, weights.unsqueeze(0), bounds, free)[0] + offsets
+        )
 
     def _refuted(self) -> list[AtomSet]:
         found = [frozenset(self.sets[row]) for row in np.flatnonzero(self._upper < -self._margin)]
@@ -211,7 +217,9 @@ class _SlopeSearch:
                 atom_upper[members[0]] = min(atom_upper[members[0]], float(self._upper[row]))
         margin = self._first.margin_bound
         if len(self.sets[0]) == self._clause.needed:
-            left_alone = [self._first.atom_upper[next(iter(item))] for item in self._first.refuted if len(item) == 1]
+            left_alone = [
+                self._first.atom_upper[next(iter(item))] for item in self._first.refuted if len(item) == 1
+            ]
             margin = min(margin, max(float(self._upper.max()), *left_alone, -np.inf))
         else:
             margin = min(margin, float(np.sort(atom_upper)[self._clause.atoms - self._clause.needed]))

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .bounds_engine import SHARE_OF_OTHERS, mixed_rows
+from .bounds_engine import SHARE_OF_OTHERS
 from .budget import Budget
 from .domains import Domain, Split, batch_bounds, children, relus, split_signs
 from .freedom import POOL_SHARPNESS
@@ -113,7 +113,9 @@ class BranchAndBound:
                 if bound < -margin:
                     closed = max(closed, bound)
                 elif split is None:
-                    return BabOutcome(BabEnd.STUCK, max(bound, closed, -heap[0].priority if heap else bound), None, seen)
+                    return BabOutcome(
+                        BabEnd.STUCK, max(bound, closed, -heap[0].priority if heap else bound), None, seen
+                    )
                 else:
                     for child in children(domain, split, bound, made):
                         heapq.heappush(heap, child)
@@ -167,7 +169,9 @@ class _Search:
                 self._slopes[number] = (high > -low).to(low.dtype).unsqueeze(1)
             elif isinstance(operator, MaxPool):
                 windows = self._linear.module.gather_windows
-                free = initial_pool_freedom(windows(number - 1, low), windows(number - 1, high), POOL_SHARPNESS)
+                free = initial_pool_freedom(
+                    windows(number - 1, low), windows(number - 1, high), POOL_SHARPNESS
+                )
                 self._pools[number] = PoolFreedom(free.threshold.unsqueeze(1), free.weights.unsqueeze(1))
 
     def bound(self, domains: Sequence[Domain], steps: int, margin: float) -> _Step:
@@ -222,9 +226,7 @@ class _Search:
             options.append([_split_at(index, position) for position in usable])
         return self._filtered(domains, batch, options)
 
-    def _ranked(
-        self, bounds: Bounds, seen: dict[int, Tensor]
-    ) -> tuple[Tensor | None, list[tuple[int, int]]]:
+    def _ranked(self, bounds: Bounds, seen: dict[int, Tensor]) -> tuple[Tensor | None, list[tuple[int, int]]]:
         """Scores (batch, all ReLUs) of how much a ReLU's relaxation costs (Bunel et al. 2020, BaBSR)."""
         scores: list[Tensor] = []
         index: list[tuple[int, int]] = []
@@ -318,7 +320,11 @@ class _Batch:
         for group in self._optimiser.param_groups:
             group["lr"] *= DECAY
         with torch.no_grad():
-            for item in (*self.slopes.values(), *(pool.threshold for pool in self.pools.values()), self.shares):
+            for item in (
+                *self.slopes.values(),
+                *(pool.threshold for pool in self.pools.values()),
+                self.shares,
+            ):
                 item.clamp_(0.0, 1.0)
             for item in self._multipliers.values():
                 item.clamp_(min=0.0)
@@ -330,7 +336,9 @@ class _Batch:
         seen: dict[int, Tensor] = {}
         with torch.no_grad():
             rows, offsets = self._rows()
-            coefficients, total = linear.to_input(linear.network.output, rows, self.bounds, self._freedom(), seen)
+            coefficients, total = linear.to_input(
+                linear.network.output, rows, self.bounds, self._freedom(), seen
+            )
             low, high = self.bounds.lower[0], self.bounds.upper[0]
             inputs = torch.where(coefficients[:, 0] > 0, high, low)
             reached = (coefficients[:, 0] * inputs).flatten(1).sum(dim=1)

@@ -73,7 +73,10 @@ class BoundCertificate:
             {str(number): _bytes(item) for number, item in relu.items()},
             {str(number): _bytes(item) for number, item in inner.items()},
             {str(number): _bytes(item.threshold) for number, item in pool.items()},
-            {str(number): item.weights.detach().cpu().numpy()[0].astype(np.float16) for number, item in pool.items()},
+            {
+                str(number): item.weights.detach().cpu().numpy()[0].astype(np.float16)
+                for number, item in pool.items()
+            },
         )
 
     def check(self, linear: LinearBounds, region: Region, clause: Clause) -> Proof:
@@ -97,16 +100,25 @@ class BoundCertificate:
         with torch.no_grad():
             bounds = linear.propagate(*linear.box([region]), slopes.inner)
             weights, offsets = mixed_rows(linear, clause, self.subsets, linear.tensor(self.shares))
-            upper = linear.upper(linear.network.output, weights.unsqueeze(0), bounds, slopes.rows)[0] + offsets
+            upper = (
+                linear.upper(linear.network.output, weights.unsqueeze(0), bounds, slopes.rows)[0] + offsets
+            )
         values = upper.cpu().numpy()
         margin = proof_margin(bounds, linear.network.output)
-        refuted = [frozenset(subset) for subset, value in zip(self.subsets, values, strict=True) if value < -margin]
+        refuted = [
+            frozenset(subset) for subset, value in zip(self.subsets, values, strict=True) if value < -margin
+        ]
         return Proof(is_proved(clause.atoms, clause.needed, refuted), float(values.max()))
 
     def _check_shapes(self, linear: LinearBounds) -> None:
         """Slopes of another shape could still broadcast, and then mean something else than a slope per neuron."""
         operators, rows = linear.network.operators, len(self.subsets)
-        for group, kind in ((self.relu, Relu), (self.inner, Relu), (self.thresholds, MaxPool), (self.weights, MaxPool)):
+        for group, kind in (
+            (self.relu, Relu),
+            (self.inner, Relu),
+            (self.thresholds, MaxPool),
+            (self.weights, MaxPool),
+        ):
             if any(not 1 <= int(number) <= len(operators) for number in group):
                 raise ValueError("it names values that the network does not have")
             if any(not isinstance(operators[int(number) - 1], kind) for number in group):
@@ -126,7 +138,9 @@ class BoundCertificate:
 
     def _slopes(self, linear: LinearBounds) -> FreeSlopes:
         pool = {
-            int(number): PoolFreedom(_positions(linear, item), linear.tensor(self.weights[number]).unsqueeze(0))
+            int(number): PoolFreedom(
+                _positions(linear, item), linear.tensor(self.weights[number]).unsqueeze(0)
+            )
             for number, item in self.thresholds.items()
         }
         relu = {int(number): _positions(linear, item) for number, item in self.relu.items()}
@@ -145,7 +159,12 @@ class BoundCertificate:
         return found
 
     def _groups(self) -> tuple[tuple[str, Arrays], ...]:
-        return (("relu", self.relu), ("inner", self.inner), ("threshold", self.thresholds), ("weight", self.weights))
+        return (
+            ("relu", self.relu),
+            ("inner", self.inner),
+            ("threshold", self.thresholds),
+            ("weight", self.weights),
+        )
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
@@ -162,7 +181,9 @@ class BoundCertificate:
             raise InputError(f"the certificate is damaged ({error}); write the result again") from None
         bytes_only = all(item.dtype == np.uint8 for group in groups[:3] for item in group.values())
         finite = all(bool(np.isfinite(item).all()) for item in groups[3].values())
-        in_range = shares.ndim == 2 and bool(((shares >= 0) & (shares <= 1)).all()) and len(shares) == len(subsets)
+        in_range = (
+            shares.ndim == 2 and bool(((shares >= 0) & (shares <= 1)).all()) and len(shares) == len(subsets)
+        )
         in_range = in_range and all(len(subset) <= shares.shape[1] for subset in subsets)
         if not (bytes_only and finite and in_range and all(subsets)):
             raise InputError("the certificate is damaged (numbers out of range); write the result again")
@@ -176,11 +197,15 @@ def _expect(array: NDArray[Any], shape: tuple[int, ...]) -> None:
 
 def _group(arrays: Arrays, kind: str) -> Arrays:
     prefix = f"{kind}/"
-    return {str(int(name.removeprefix(prefix))): array for name, array in arrays.items() if name.startswith(prefix)}
+    return {
+        str(int(name.removeprefix(prefix))): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def _bytes(positions: Tensor) -> NDArray[np.uint8]:
-    return np.round(positions.detach().cpu().numpy()[0] * _LEVELS).astype(np.uint8)
+    return np.asarray(np.round(positions.detach().cpu().numpy()[0] * _LEVELS), dtype=np.uint8)
 
 
 def _positions(linear: LinearBounds, array: NDArray[Any]) -> Tensor:

@@ -61,7 +61,12 @@ def batch_bounds(linear: LinearBounds, root: Bounds, domains: Sequence[Domain]) 
         lowers[number] = lowers[number].expand(count, *lowers[number].shape[1:])
         uppers[number] = uppers[number].expand(count, *uppers[number].shape[1:])
     for relu, source in sources.items():
-        chosen = [(row, split) for row, domain in enumerate(domains) for split in domain.splits if split.relu == relu]
+        chosen = [
+            (row, split)
+            for row, domain in enumerate(domains)
+            for split in domain.splits
+            if split.relu == relu
+        ]
         if not chosen:
             continue
         lowers[source], uppers[source] = _decided(lowers[source], uppers[source], chosen)
@@ -76,12 +81,16 @@ def _decided(lower: Tensor, upper: Tensor, chosen: Sequence[tuple[int, Split]]) 
     for active, side in ((True, low), (False, high)):
         where = [(row, split.neuron) for row, split in chosen if split.active == active]
         if where:
-            rows, neurons = (torch.as_tensor(np.array(part), device=lower.device) for part in zip(*where, strict=True))
+            rows, neurons = (
+                torch.as_tensor(np.array(part), device=lower.device) for part in zip(*where, strict=True)
+            )
             side[rows, neurons] = 0.0
     return low.reshape(lower.shape), high.reshape(upper.shape)
 
 
-def split_signs(linear: LinearBounds, domains: Sequence[Domain]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+def split_signs(
+    linear: LinearBounds, domains: Sequence[Domain]
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """Signs (+1 active, -1 inactive, 0 not split) and first multipliers (batch, 1, *shape), by ReLU.
 
     ReLUs that no sub-problem has split are left out.

@@ -75,7 +75,9 @@ class FreeSlopes:
 
     def trainable(self) -> "FreeSlopes":
         """A copy whose parameters take gradients."""
-        return self._mapped(lambda item: _copy(item).requires_grad_(), lambda item: _copy(item).requires_grad_())
+        return self._mapped(
+            lambda item: _copy(item).requires_grad_(), lambda item: _copy(item).requires_grad_()
+        )
 
     def select(self, parents: Sequence[int]) -> "FreeSlopes":
         """A copy in which row i has the parameters of row ``parents[i]``."""

@@ -15,7 +15,21 @@ from torch.nn import functional
 
 from .interval import Interval, ValueBounds
 from .network import Network
-from .operators import NONLINEAR, Concat, Constant, Conv, Linear, MaxPool, Operator, Pad, Relu, Reshape, Scale, Sum, Transpose
+from .operators import (
+    NONLINEAR,
+    Concat,
+    Constant,
+    Conv,
+    Linear,
+    MaxPool,
+    Operator,
+    Pad,
+    Relu,
+    Reshape,
+    Scale,
+    Sum,
+    Transpose,
+)
 from .patches import Patches, framed
 from .region import Region
 from .relaxation import PoolFreedom, PoolLines, ReluLines, pool_lines, relu_lines
@@ -43,7 +57,9 @@ class Bounds:
     def intersect(self, other: "Bounds") -> "Bounds":
         """Both at once; where rounding crosses them, this one's."""
         lower, upper = [], []
-        for mine, theirs in zip(zip(self.lower, self.upper, strict=True), zip(other.lower, other.upper, strict=True), strict=True):
+        for mine, theirs in zip(
+            zip(self.lower, self.upper, strict=True), zip(other.lower, other.upper, strict=True), strict=True
+        ):
             low, high = torch.maximum(mine[0], theirs[0]), torch.minimum(mine[1], theirs[1])
             crossed = low > high
             lower.append(torch.where(crossed, mine[0], low))
@@ -52,7 +68,9 @@ class Bounds:
 
     def detached(self) -> "Bounds":
         """The same numbers without gradients."""
-        return Bounds(tuple(item.detach() for item in self.lower), tuple(item.detach() for item in self.upper))
+        return Bounds(
+            tuple(item.detach() for item in self.lower), tuple(item.detach() for item in self.upper)
+        )
 
     def numpy(self, row: int = 0) -> ValueBounds:
         """The bounds of one region as float64 arrays."""
@@ -273,13 +291,13 @@ class LinearBounds:
                 constant = kept.dot(bias.expand(bounds.batch, *operator.shape))
                 weight = self.module.array("weight", number - 1)
                 padding = operator.padding[:2]
-                return kept.through_conv(weight, operator.stride, padding, operator.dilation, operator.groups), constant
+                return kept.through_conv(
+                    weight, operator.stride, padding, operator.dilation, operator.groups
+                ), constant
             case _:
                 raise TypeError(f"{type(operator).__name__} is not local")
 
-    def _backward_rows(
-        self, number: int, bounds: Bounds, low: Tensor, high: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _backward_rows(self, number: int, bounds: Bounds, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Dense rows for the neurons whose sign interval arithmetic leaves open in some region."""
         flat_low, flat_high = low.flatten(1), high.flatten(1)
         chosen = torch.nonzero(((flat_low < 0) & (flat_high > 0)).any(dim=0)).flatten()
@@ -288,7 +306,7 @@ class LinearBounds:
         widest = max(int(np.prod(shape)) for shape in self._shapes_below(number))
         slice_rows = max(1, DENSE_NUMBERS // (widest * bounds.batch * 2))
         lows, highs = [], []
-        for part in chosen.split(slice_rows):
+        for part in torch.split(chosen, slice_rows):
             rows = functional.one_hot(part, flat_low.shape[1]).to(self.dtype)
             both = torch.cat([rows, -rows]).unsqueeze(0).expand(bounds.batch, -1, -1)
             extreme = self.upper(number, both.reshape(*both.shape[:2], *low.shape[1:]), bounds)
@@ -372,7 +390,7 @@ class LinearBounds:
                 return [sign * rows for sign in operator.signs], 0.0
             case Concat():
                 sizes = [self.network.shape_of(item)[operator.axis] for item in operator.inputs]
-                return list(rows.split(sizes, dim=operator.axis + 2)), 0.0
+                return list(torch.split(rows, sizes, dim=operator.axis + 2)), 0.0
             case Constant():
                 constant = self.module.array("value", value - 1)
                 return [], (rows.flatten(2) * constant.flatten()).sum(dim=2)

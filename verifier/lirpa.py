@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata, util
+from importlib import import_module, metadata, util
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,7 @@ def bridge() -> None:
     import sys
     import types
 
-    import torch.onnx.symbolic_helper as symbolic
-
+    symbolic: Any = import_module("torch.onnx.symbolic_helper")
     if "numpy.lib.arraysetops" not in sys.modules:
         module = types.ModuleType("numpy.lib.arraysetops")
         module.isin = np.isin  # type: ignore[attr-defined]
@@ -118,7 +117,9 @@ class _Traceable(TorchNetwork):
 def _plain_kernel(operator: MaxPool, below: Shape) -> tuple[int, int]:
     """Kernel of a pool whose windows tile its input, the only kind that auto_LiRPA 0.3 bounds."""
     kernel = (below[1] // operator.shape[1], below[2] // operator.shape[2])
-    plane = window_indices((below[1], below[2]), kernel, kernel, (0, 0, 0, 0)).reshape(-1, kernel[0] * kernel[1])
+    plane = window_indices((below[1], below[2]), kernel, kernel, (0, 0, 0, 0)).reshape(
+        -1, kernel[0] * kernel[1]
+    )
     first = operator.windows[: len(plane)]
     if first.shape != plane.shape or not np.array_equal(first, plane):
         raise ValueError(f"max-pool '{operator.name}' has overlapping or padded windows")
@@ -141,7 +142,9 @@ class LirpaBounds:
         try:
             with _quiet_double():
                 module = _Traceable(network)
-                self._module = _bounded_module()(module, sample, bound_opts={"conv_mode": "patches"}, verbose=False)
+                self._module = _bounded_module()(
+                    module, sample, bound_opts={"conv_mode": "patches"}, verbose=False
+                )
         except Exception as error:
             raise SolverUnavailableError(f"auto_LiRPA can't read this network: {error}") from None
 

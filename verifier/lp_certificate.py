@@ -33,5 +33,7 @@ def dual_bound(model: MilpModel, multipliers: FloatArray) -> float:
     bound = positive @ upper + negative @ lower + remainder @ corner
     used = np.abs(positive + negative)
     terms = np.abs(model.objective) + abs(model.matrix).T @ used
-    rounded = terms @ np.maximum(np.abs(model.lower), np.abs(model.upper)) + used @ np.maximum(abs(upper), abs(lower))
+    rounded = terms @ np.maximum(np.abs(model.lower), np.abs(model.upper)) + used @ np.maximum(
+        abs(upper), abs(lower)
+    )
     return float(bound + ROUNDING * rounded)

@@ -112,9 +112,7 @@ def solve_clause(
     if settings.most_binaries is not None and encoding.size.binaries > settings.most_binaries:
         seconds = time.monotonic() - started
         reason = f"{encoding.size.binaries} binaries are more than {settings.most_binaries}"
-        return MilpOutcome(
-            MilpVerdict.UNKNOWN, reason, math.inf, None, math.nan, encoding.size, seconds, 0
-        )
+        return MilpOutcome(MilpVerdict.UNKNOWN, reason, math.inf, None, math.nan, encoding.size, seconds, 0)
     answer = backend.solve(
         encoding.model,
         budget,
@@ -129,8 +127,8 @@ def solve_clause(
 def interpret(encoding: Encoding, answer: MilpAnswer, seconds: float) -> MilpOutcome:
     """Turn a solver's answer into what it supports.
 
-    No status proves anything: a proof is a dual bound below zero by the program's ``proof_margin`` that nothing contradicts, and
-    a candidate is only an image. What is trusted is that the solver's dual bound is one.
+    No status proves anything: a proof is a dual bound below zero by the program's ``proof_margin`` that
+    nothing contradicts, and a candidate is only an image. What is trusted is that the solver's dual bound is one.
     """
     doubt = _doubt(encoding, answer)
     bound = math.inf if doubt else encoding.margin_bound(answer.best_bound)

@@ -119,7 +119,14 @@ def encode(
     model = program.maximising(margin)
     needed = max(tie, milp_margin(model.largest))
     return Encoding(
-        model, _size(model, reduction), pixels, np.arange(len(pixels)), bounds[0], margin, kept.left_out, needed
+        model,
+        _size(model, reduction),
+        pixels,
+        np.arange(len(pixels)),
+        bounds[0],
+        margin,
+        kept.left_out,
+        needed,
     )
 
 

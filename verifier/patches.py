@@ -76,7 +76,12 @@ class Patches:
         return Patches(coefficients, self.positions, self.stride, self.padding)
 
     def through_conv(
-        self, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int
+        self,
+        weight: Tensor,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
     ) -> "Patches":
         """Coefficients on the input of a convolution, given coefficients on its output.
 

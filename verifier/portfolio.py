@@ -109,7 +109,8 @@ class Verifier:
         try:
             lirpa = LirpaBounds(self.network)
             uppers = [
-                lirpa.upper(problem.region, clause.weights) + clause.offsets for clause in problem.property.clauses
+                lirpa.upper(problem.region, clause.weights) + clause.offsets
+                for clause in problem.property.clauses
             ]
         except SolverUnavailableError as error:
             self.tell("auto_LiRPA", f"{error}; there is no second opinion on bounds")
@@ -139,7 +140,9 @@ class Verifier:
             try:
                 return self._solve_with(GurobiBackend(), problem, known, clause, budget, settings)
             except SolverUnavailableError as error:
-                self.tell("gurobi", f"{error}; HiGHS solves instead of Gurobi, here and from now on where need be")
+                self.tell(
+                    "gurobi", f"{error}; HiGHS solves instead of Gurobi, here and from now on where need be"
+                )
         return self._solve_with(HighsBackend(), problem, known, clause, budget, settings)
 
     def _solve_with(
@@ -330,7 +333,13 @@ class _Run:
     def _violated(self, engine: str, witness: Witness) -> Result:
         reason = f"replayed in onnxruntime on {self._problem.network.path.name}"
         return Result(
-            Verdict.VIOLATED, reason, engine, self._seconds(), self._bound(), witness, tuple(self._stages),
+            Verdict.VIOLATED,
+            reason,
+            engine,
+            self._seconds(),
+            self._bound(),
+            witness,
+            tuple(self._stages),
             ("onnxruntime's evaluation of the user's file",),
         )
 
@@ -342,7 +351,9 @@ class _Run:
         else:
             reason = self._stages[-1].detail if self._stages else "no engine was asked"
         engine = self._stages[-1].engine if self._stages else "none"
-        return Result(Verdict.UNKNOWN, reason, engine, self._seconds(), self._bound(), None, tuple(self._stages))
+        return Result(
+            Verdict.UNKNOWN, reason, engine, self._seconds(), self._bound(), None, tuple(self._stages)
+        )
 
     def _bound(self) -> float | None:
         known = self._known

@@ -67,5 +67,7 @@ def _spread(values: tuple[float, ...], channels: int, default: float, option: st
     if not values:
         return np.full(channels, default)
     if len(values) not in (1, channels):
-        raise InputError(f"{option} has {len(values)} values, the network reads {channels} channels: give 1 or {channels}")
+        raise InputError(
+            f"{option} has {len(values)} values, the network reads {channels} channels: give 1 or {channels}"
+        )
     return np.broadcast_to(np.asarray(values, dtype=np.float64), (channels,)).copy()

@@ -82,7 +82,7 @@ class Property:
 
     def margin(self, scores: NDArray[np.floating]) -> FloatArray:
         """Largest clause margin (batch,) at scores (batch, labels); >= 0 is a violation."""
-        return np.max([clause.margin(scores) for clause in self.clauses], axis=0)
+        return np.asarray(np.max([clause.margin(scores) for clause in self.clauses], axis=0))
 
     @property
     def labels(self) -> int:
@@ -122,4 +122,6 @@ def threshold(labels: int, target: int, *, above: bool, logit: float) -> Propert
     weights = np.zeros((1, labels))
     weights[0, target] = sign
     side = "above" if above else "below"
-    return Property((Clause(weights, np.array([-sign * logit]), 1),), f"label {target} stays {side} logit {logit:g}")
+    return Property(
+        (Clause(weights, np.array([-sign * logit]), 1),), f"label {target} stays {side} logit {logit:g}"
+    )

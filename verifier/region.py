@@ -33,12 +33,16 @@ class Region:
             PropertyError: when a bound is NaN or infinite, or a lower bound exceeds its upper bound.
         """
         if self.lower.shape != self.upper.shape:
-            raise PropertyError(f"region bounds have shapes {self.lower.shape} and {self.upper.shape}; they must agree")
+            raise PropertyError(
+                f"region bounds have shapes {self.lower.shape} and {self.upper.shape}; they must agree"
+            )
         if not (np.isfinite(self.lower).all() and np.isfinite(self.upper).all()):
             raise PropertyError("region has a bound that is NaN or infinite")
         reversed_at = np.argwhere(self.lower > self.upper)
         if len(reversed_at):
-            raise PropertyError(f"region is empty: lower bound above upper bound at input {tuple(map(int, reversed_at[0]))}")
+            raise PropertyError(
+                f"region is empty: lower bound above upper bound at input {tuple(map(int, reversed_at[0]))}"
+            )
 
     @classmethod
     def linf(cls, image: NDArray[np.float32], epsilon: float) -> Self:
@@ -114,7 +118,9 @@ class Layered:
             PropertyError: when the counts differ, the layer map does not fit the image, or a layer is negative.
         """
         if self.image.shape[-2:] != self.layers.shape:
-            raise PropertyError(f"layer map {self.layers.shape} does not fit the image {self.image.shape[-2:]}")
+            raise PropertyError(
+                f"layer map {self.layers.shape} does not fit the image {self.image.shape[-2:]}"
+            )
         if self.layers.min(initial=0) < 0:
             raise PropertyError("layers are numbered from 0; the layer map has a negative number")
         count = int(self.layers.max(initial=0)) + 1

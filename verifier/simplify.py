@@ -72,7 +72,9 @@ def _merge_conv(before: Conv, scale: Scale) -> Conv | None:
     factor, shift = _per_channel(scale.scale, before.shape), _per_channel(scale.shift, before.shape)
     if factor is None or shift is None:
         return None
-    return replace(before, weight=before.weight * factor[:, None, None, None], bias=before.bias * factor + shift)
+    return replace(
+        before, weight=before.weight * factor[:, None, None, None], bias=before.bias * factor + shift
+    )
 
 
 def _per_channel(array: FloatArray, shape: tuple[int, ...]) -> FloatArray | None:

@@ -48,7 +48,9 @@ class TorchNetwork(nn.Module):
         """Every numbered value at ``inputs`` (batch, *input_shape)."""
         values = [inputs]
         for position, operator in enumerate(self.network.operators):
-            values.append(self.step(position, operator, [values[source] for source in operator.inputs], len(inputs)))
+            values.append(
+                self.step(position, operator, [values[source] for source in operator.inputs], len(inputs))
+            )
         return values
 
     def forward(self, inputs: Tensor) -> Tensor:

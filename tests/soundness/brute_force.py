@@ -45,7 +45,9 @@ class _Piece:
     rows: tuple[FloatArray, ...]
     limits: tuple[float, ...]
 
-    def extended(self, value: Tensor, rows: Sequence[FloatArray] = (), limits: Sequence[float] = ()) -> "_Piece":
+    def extended(
+        self, value: Tensor, rows: Sequence[FloatArray] = (), limits: Sequence[float] = ()
+    ) -> "_Piece":
         return _Piece((*self.values, value), (*self.rows, *rows), (*self.limits, *limits))
 
 
@@ -137,7 +139,9 @@ class BruteForce:
     def _pool(self, piece: _Piece, value: Tensor, operator: MaxPool) -> Iterator[_Piece]:
         flat = value.flatten(1).numpy()
         for winners, rows, limits in self._winners(piece, flat, operator, 0, (), (), ()):
-            yield piece.extended(torch.tensor(flat[:, list(winners)]).reshape(-1, *operator.shape), rows, limits)
+            yield piece.extended(
+                torch.tensor(flat[:, list(winners)]).reshape(-1, *operator.shape), rows, limits
+            )
 
     def _winners(
         self, piece: _Piece, flat: FloatArray, operator: MaxPool, window: int, winners: tuple[int, ...],
@@ -156,7 +160,9 @@ class BruteForce:
             new_rows = (*rows, *(gap[1:] for gap in needed))
             new_limits = (*limits, *(-float(gap[0]) for gap in needed))
             if not needed or self._feasible(piece, new_rows, new_limits):
-                yield from self._winners(piece, flat, operator, window + 1, (*winners, winner), new_rows, new_limits)
+                yield from self._winners(
+                    piece, flat, operator, window + 1, (*winners, winner), new_rows, new_limits
+                )
             if not needed:
                 return
 
@@ -165,9 +171,14 @@ class BruteForce:
         return constant + float(ends.min(axis=1).sum()), constant + float(ends.max(axis=1).sum())
 
     def _feasible(self, piece: _Piece, rows: Sequence[FloatArray], limits: Sequence[float]) -> bool:
-        return self._solve(np.zeros(len(self._moving)), (*piece.rows, *rows), (*piece.limits, *limits)) is not None
+        return (
+            self._solve(np.zeros(len(self._moving)), (*piece.rows, *rows), (*piece.limits, *limits))
+            is not None
+        )
 
-    def _solve(self, cost: FloatArray, rows: Sequence[FloatArray], limits: Sequence[float]) -> FloatArray | None:
+    def _solve(
+        self, cost: FloatArray, rows: Sequence[FloatArray], limits: Sequence[float]
+    ) -> FloatArray | None:
         self._programs += 1
         if self._programs > MOST_PROGRAMS:
             raise TooManyError

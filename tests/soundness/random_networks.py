@@ -39,7 +39,9 @@ class GraphWriter:
     def add(self, operator: str, shape: Shape, *others: str, **attributes: object) -> None:
         """Add a node that reads the latest value first."""
         name = f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, [self.value, *others], [name], name=f"n{name}", **attributes))
+        self.nodes.append(
+            helper.make_node(operator, [self.value, *others], [name], name=f"n{name}", **attributes)
+        )
         self.value, self.shape = name, shape
 
     def constant(self, array: FloatArray | NDArray[np.int64]) -> str:
@@ -90,7 +92,9 @@ class GraphWriter:
                 self.add("Concat", (self.shape[0] + 1, *self.shape[1:]), other, axis=1)
             case "transpose":
                 order = self.rng.permutation(len(self.shape)) + 1
-                self.add("Transpose", tuple(self.shape[axis - 1] for axis in order), perm=[0, *map(int, order)])
+                self.add(
+                    "Transpose", tuple(self.shape[axis - 1] for axis in order), perm=[0, *map(int, order)]
+                )
             case _:
                 raise ValueError(kind)
 

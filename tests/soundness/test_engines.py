@@ -72,7 +72,9 @@ def random_case(seed: int, folder: Path) -> Case:
         pytest.skip("too many linear pieces to enumerate")
     scores = logits_at(network, points_of(rng, region, 200))
     size = 1 + float(np.abs(scores).max())
-    assert float(question.margin(scores).max()) <= max(exact) + PROGRAM_SLACK * size, "the enumeration is wrong"
+    assert float(question.margin(scores).max()) <= max(exact) + PROGRAM_SLACK * size, (
+        "the enumeration is wrong"
+    )
     start = image if region.contains(image) else None
     return Case(network, region, question, start, exact, size)
 
@@ -118,9 +120,7 @@ def check_milp(case: Case, known: BoundsOutcome, backend: MilpBackend, *, tighte
             assert exact <= encoding.bound + slack
             assert encoding.bound < 0
             continue
-        answer = backend.solve(
-            encoding.model, FREE, stop_above=np.inf, stop_below=-np.inf, threads=1, seed=0
-        )
+        answer = backend.solve(encoding.model, FREE, stop_above=np.inf, stop_below=-np.inf, threads=1, seed=0)
         assert encoding.margin_bound(answer.best_bound) >= exact - slack
         if exact > encoding.left_out:
             assert answer.objective == pytest.approx(exact, abs=slack)
@@ -149,7 +149,9 @@ def check_verdict(case: Case, result: Result, *, complete: bool = True) -> None:
 
 def ask(case: Case, engines: frozenset[Engine] = frozenset(Engine)) -> Result:
     verifier = Verifier(case.network, Settings(threads=1, engines=engines))
-    return verifier.verify(Problem(case.network, case.region, case.question, case.start), Budget.of_seconds(30))
+    return verifier.verify(
+        Problem(case.network, case.region, case.question, case.start), Budget.of_seconds(30)
+    )
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -222,4 +224,3 @@ def test_many_more_questions(block, tmp_path):
         check_branch_and_bound(case)
         check_milp(case, known, HighsBackend(), tightened=seed % 3 == 0)
         check_verdict(case, ask(case))
-

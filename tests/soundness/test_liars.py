@@ -57,7 +57,11 @@ def points(model: MilpModel) -> list[np.ndarray | None]:
     return [None, middle, model.upper + 10.0, middle * np.nan, middle[:-1], np.full(len(middle), 1e300)]
 
 
-LIES = list(itertools.product(MilpStatus, [math.nan, math.inf, -math.inf, -1e9, 0.0, 5.0], range(6), [math.nan, 3.0, -9.0]))
+LIES = list(
+    itertools.product(
+        MilpStatus, [math.nan, math.inf, -math.inf, -1e9, 0.0, 5.0], range(6), [math.nan, 3.0, -9.0]
+    )
+)
 
 
 @pytest.mark.parametrize("part", range(8))
@@ -68,7 +72,9 @@ def test_a_lying_solver_never_makes_a_violation_or_an_impossible_proof(network, 
     assert truth is Verdict.HOLDS
     for status, bound, chosen, objective in LIES[part::8]:
 
-        def answer(model: MilpModel, status=status, bound=bound, chosen=chosen, objective=objective) -> MilpAnswer:
+        def answer(
+            model: MilpModel, status=status, bound=bound, chosen=chosen, objective=objective
+        ) -> MilpAnswer:
             return MilpAnswer(status, bound, points(model)[chosen], objective, 0, 0.0)
 
         monkeypatch.setattr(portfolio, "HighsBackend", lambda answer=answer: Liar(answer))
@@ -79,7 +85,9 @@ def test_a_lying_solver_never_makes_a_violation_or_an_impossible_proof(network, 
 def test_a_bound_that_no_margin_can_have_proves_nothing(network, monkeypatch, bound):
     problem = question(network, 0.3, wrong=True)
     monkeypatch.setattr(
-        portfolio, "HighsBackend", lambda: Liar(lambda _: MilpAnswer(MilpStatus.OPTIMAL, bound, None, math.nan, 0, 0.0))
+        portfolio,
+        "HighsBackend",
+        lambda: Liar(lambda _: MilpAnswer(MilpStatus.OPTIMAL, bound, None, math.nan, 0, 0.0)),
     )
     verifier = Verifier(network, Settings(Solver.HIGHS, 1, engines=frozenset([Engine.MILP])))
     assert verifier.verify(problem).verdict is Verdict.UNKNOWN
@@ -133,7 +141,9 @@ def test_the_judge_reads_the_file_and_the_region(network):
     assert isinstance(replay.judge(region, never, IMAGE), Rejection)
 
 
-@pytest.mark.parametrize("engines", [frozenset(Engine), frozenset([Engine.MILP]), frozenset([Engine.FALSIFY])])
+@pytest.mark.parametrize(
+    "engines", [frozenset(Engine), frozenset([Engine.MILP]), frozenset([Engine.FALSIFY])]
+)
 @pytest.mark.parametrize(("epsilon", "wrong"), [(0.02, False), (0.2, False), (0.3, True)])
 def test_a_budget_may_end_anywhere(network, engines, epsilon, wrong):
     problem = question(network, epsilon, wrong=wrong)

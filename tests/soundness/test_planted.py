@@ -197,7 +197,7 @@ def test_a_network_that_is_its_input(tmp_path):
 def test_weights_that_are_not_numbers_are_refused_by_node(tmp_path, number, place):
     weight, bias = np.eye(2), np.zeros(2)
     (weight if place == "weight" else bias).flat[0] = number
-    with pytest.raises(ModelFormatError, match="dense0.*NaN or infinite"):
+    with pytest.raises(ModelFormatError, match=r"dense0.*NaN or infinite"):
         dense(tmp_path, [(weight, bias), ([[1, 1], [1, 2]], [1, 0])])
 
 

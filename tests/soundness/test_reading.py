@@ -21,7 +21,9 @@ Nodes = list[onnx.NodeProto]
 
 
 def node(operator: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
-    return helper.make_node(operator, inputs.split(), [output], name=f"{operator.lower()}-{output}", **attributes)
+    return helper.make_node(
+        operator, inputs.split(), [output], name=f"{operator.lower()}-{output}", **attributes
+    )
 
 
 def constant(output: str, array: Sequence[int]) -> onnx.NodeProto:
@@ -89,7 +91,10 @@ GRAPHS: dict[str, Nodes] = {
         node("Softmax", "y", "z", axis=-1),
         node("Flatten", "z", "output"),
     ],
-    "alpha and beta": [node("Flatten", "input", "flat"), node("Gemm", "flat w bias", "output", transB=1, alpha=0.5, beta=3.0)],
+    "alpha and beta": [
+        node("Flatten", "input", "flat"),
+        node("Gemm", "flat w bias", "output", transB=1, alpha=0.5, beta=3.0),
+    ],
     "one bias for all": [node("Flatten", "input", "flat"), node("Gemm", "flat w single", "output", transB=1)],
 }  # fmt: skip
 CONSTANTS: Mapping[str, np.ndarray] = {
@@ -158,7 +163,10 @@ def test_windows_and_kernels_far_outside_the_image(tmp_path):
             node("Relu", "v", "x"),
             FLAT,
         ]
-        height, width = ((2 + pads[0] + pads[2] - 2) // stride[0] + 1, (2 + pads[1] + pads[3] - 2) // stride[1] + 1)
+        height, width = (
+            (2 + pads[0] + pads[2] - 2) // stride[0] + 1,
+            (2 + pads[1] + pads[3] - 2) // stride[1] + 1,
+        )
         flat = 2 * ((height + 4 - 3) // 4 + 1) * ((width + 4 - 3) // 4 + 1)
         constants = {
             "first": RNG.normal(size=(2, 2, 2, 2)).astype(np.float32),
@@ -191,7 +199,7 @@ def test_a_damaged_file_is_an_error_of_ours(tmp_path, seed):
     try:
         load_network(path)
     except MlverifyError as error:
-        assert str(error)
+        assert str(error)  # noqa: PT017
 
 
 def test_a_file_that_is_no_network(tmp_path):
