@@ -53,10 +53,10 @@ def question_of(fields: Mapping[str, Any], labels: int) -> Property:
     Raises:
         PropertyError: when it does not fit the number of labels.
     """
-    target = int(fields["target_number"])
+    target, name = int(fields["target_number"]), str(fields["target"])
     if "k" in fields:
-        return top_k(labels, target, int(fields["k"]))
-    return threshold(labels, target, above=bool(fields["above"]), logit=float(fields["logit"]))
+        return top_k(labels, target, int(fields["k"]), name)
+    return threshold(labels, target, above=bool(fields["above"]), logit=float(fields["logit"]), name=name)
 
 
 def verify_fields(question: Question, options: NetworkOptions, result: Result) -> Fields:

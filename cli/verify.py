@@ -173,13 +173,13 @@ def _property(question: Question, target: str | None) -> tuple[Property, Fields]
                 f"{', '.join(names[item] for item in question.predicted)}): there is nothing to protect"
             )
         k = question.decision.k
-        asked = top_k(len(names), label, k)
+        asked = top_k(len(names), label, k, names[label])
         return asked, question_fields(asked, target=names[label], target_number=label, k=k)
     assert isinstance(question.decision, Threshold)
     above = label in question.predicted
     value = question.decision.value
     logit = _logit(question, value)
-    asked = threshold(len(names), label, above=above, logit=logit)
+    asked = threshold(len(names), label, above=above, logit=logit, name=names[label])
     return asked, question_fields(
         asked, target=names[label], target_number=label, threshold=value, above=above, logit=logit
     )

@@ -35,6 +35,9 @@ from .rows import CertifiedRows, SearchPoint
 # A certificate that rounding spoils is shrunk by this share, twice as much each time, so many times.
 SHRINK = 1e-4
 SHRINKS = 12
+# A certificate with slack is stretched, at most to this multiple of its epsilons, by bisection in so many checks.
+STRETCH = 1.3
+STRETCHES = 8
 # Share of the time for each phase; what one does not use the next one has.
 ASCENT_SHARE = 0.55
 POLISH_SHARE = 0.5
@@ -224,24 +227,41 @@ class _Run:
         return self._budget if remaining == float("inf") else self._budget.at_most(share * remaining)
 
     def _certify(self, point: SearchPoint) -> _Certified | None:
-        """Prove the point afresh in float64 from the slopes as they are kept, shrinking it if need be."""
+        """Prove the point afresh in float64 from the slopes as they are kept.
+
+        It is shrunk a little where rounding spoils it, and stretched as far as its slopes carry it.
+        """
         certificate = BoundCertificate.of(point.slopes, point.subsets, point.shares)
         epsilons = np.minimum(point.epsilons, 1.0)
-        clause = self._problem.question.clauses[0]
         for attempt in range(SHRINKS):
-            started = time.monotonic()
-            proof = certificate.check(self._verifier.bounds.linear, self._problem.region(epsilons), clause)
-            self._bounds_queries += 1
-            if proof.proved:
-                reason = "linear bounds with the kept slopes exclude every violation"
-                trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
-                seconds = time.monotonic() - started
-                result = Result(
-                    Verdict.HOLDS, reason, "bounds/certificate", seconds, proof.margin_bound, trusted=trusted
-                )
-                return _Certified(epsilons, result, certificate)
+            found = self._prove(certificate, epsilons)
+            if found is not None:
+                return self._stretch(certificate, found)
             epsilons = epsilons * (1.0 - SHRINK * 2**attempt)
         return None
+
+    def _stretch(self, certificate: BoundCertificate, found: _Certified) -> _Certified:
+        low, high, best = 1.0, STRETCH, found
+        for _ in range(STRETCHES):
+            factor = (low + high) / 2
+            further = self._prove(certificate, np.minimum(found.epsilons * factor, 1.0))
+            low, high, best = (low, factor, best) if further is None else (factor, high, further)
+        return best
+
+    def _prove(self, certificate: BoundCertificate, epsilons: FloatArray) -> _Certified | None:
+        started = time.monotonic()
+        clause = self._problem.question.clauses[0]
+        proof = certificate.check(self._verifier.bounds.linear, self._problem.region(epsilons), clause)
+        self._bounds_queries += 1
+        if not proof.proved:
+            return None
+        reason = "linear bounds with the kept slopes exclude every violation"
+        trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
+        seconds = time.monotonic() - started
+        result = Result(
+            Verdict.HOLDS, reason, "bounds/certificate", seconds, proof.margin_bound, trusted=trusted
+        )
+        return _Certified(epsilons, result, certificate)
 
     # --- complete engines -----------------------------------------------------------------------------
 

@@ -90,10 +90,10 @@ class Property:
         return int(self.clauses[0].weights.shape[1])
 
 
-def top_k(labels: int, target: int, k: int) -> Property:
+def top_k(labels: int, target: int, k: int, name: str | None = None) -> Property:
     """Label ``target`` is among the ``k`` highest of ``labels`` scores (thesis, section 2).
 
-    Violated when at least k labels reach the target's score.
+    Violated when at least k labels reach the target's score. ``name`` is the target's in words.
 
     Raises:
         PropertyError: when the target is not a label or k is not between 1 and labels - 1.
@@ -107,11 +107,11 @@ def top_k(labels: int, target: int, k: int) -> Property:
     weights[np.arange(labels - 1), others] = 1.0
     weights[:, target] = -1.0
     clause = Clause(weights, np.zeros(labels - 1), k)
-    return Property((clause,), f"label {target} is among the top {k} of {labels} labels")
+    return Property((clause,), f"label {name or target} is among the top {k} of {labels} labels")
 
 
-def threshold(labels: int, target: int, *, above: bool, logit: float) -> Property:
-    """Label ``target`` keeps its side of ``logit``: strictly above it, or strictly below it.
+def threshold(labels: int, target: int, *, above: bool, logit: float, name: str | None = None) -> Property:
+    """Label ``target``, called ``name``, keeps its side of ``logit``: strictly above it, or strictly below it.
 
     Raises:
         PropertyError: when the target is not a label.
@@ -123,5 +123,6 @@ def threshold(labels: int, target: int, *, above: bool, logit: float) -> Propert
     weights[0, target] = sign
     side = "above" if above else "below"
     return Property(
-        (Clause(weights, np.array([-sign * logit]), 1),), f"label {target} stays {side} logit {logit:g}"
+        (Clause(weights, np.array([-sign * logit]), 1),),
+        f"label {name or target} stays {side} logit {logit:g}",
     )

@@ -335,7 +335,7 @@ def test_what_people_read_is_what_is_checked(check, results):
         {"region": {"kind": "layered", "epsilons": [0.5]}},
         {"question": {**document["question"], "k": 1}},
         {"question": {**document["question"], "target_number": 0}},
-        {"property": "label 0 is among the top 1 of 5 labels"},
+        {"property": "label a is among the top 1 of 5 labels"},
     ):
         edit(results / "h.json", **{**document, **fields})
         shown = check(results / "h.json")

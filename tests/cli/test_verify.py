@@ -27,7 +27,7 @@ def test_a_small_neighbourhood_holds(verify):
     lines = shown.stdout.splitlines()
     assert lines[-1].startswith("holds  ")
     assert lines[-1].endswith("(bounds/crown)")
-    assert lines[0] == "label 4 is among the top 2 of 5 labels"
+    assert lines[0] == "label e is among the top 2 of 5 labels"
 
 
 def test_the_whole_pixel_range_is_violated(verify):
