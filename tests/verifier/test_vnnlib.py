@@ -3,6 +3,7 @@
 import csv
 import gzip
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from mlverify.errors import PropertyError
 from mlverify.verifier.network import Tail
 from mlverify.verifier.onnx_reader import load_network
+from mlverify.verifier.preprocessing import Preprocessing
 from mlverify.verifier.property import Clause, Property
 from mlverify.verifier.vnnlib import nearest_float32, on_logits, parse_vnnlib, read_vnnlib
 from onnx_factory import linear_network
@@ -150,6 +152,8 @@ Y = "(assert (<= Y_0 0))"
         ("(assert (<= X_0 nan))", 6, "unknown symbol 'nan'"),
         ("(assert (<= X_0 1_0))", 6, "unknown symbol '1_0'"),
         ("(assert (<= X_0 1e999))", 6, "too large"),
+        ("(assert (<= (/ Y_0 1e999) 1))", 6, "too large"),
+        ("(assert (<= (* 1e200 1e200 Y_0) 1))", 6, "too large"),
         ("(assert (<= X_0 Y_0))", 6, "mixes inputs and outputs"),
         ("(assert (<= X_0 X_1))", 6, "several inputs"),
         ("(assert (<= X_0))", 6, "compares two terms"),
@@ -238,6 +242,24 @@ def test_five_megabytes_are_read_in_seconds():
     started = time.process_time()
     parse_vnnlib(text, "a", (count,), 1)
     assert time.process_time() - started < 20
+
+
+def test_the_network_must_be_the_file_as_it_is(tmp_path):
+    path = linear_network(tmp_path / "n.onnx", np.eye(2), (2, 1, 1))
+    network = load_network(path, Preprocessing(mean=(0.5,)))
+    with pytest.raises(PropertyError, match="without preprocessing"):
+        read_vnnlib(tmp_path / "a.vnnlib", network)
+
+
+WORDS = "assert and or <= >= < = + - * / X_0 X_1 Y_0 Y_2 Y_9 0 1 -2.5 1e400 declare-const Real ;"
+symbols = st.sampled_from([*("()" * 5), "\n", *WORDS.split()])
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(symbols, max_size=30))
+def test_whatever_is_written_is_read_or_refused(soup):
+    with suppress(PropertyError):
+        parse(BOX + " ".join(soup))
 
 
 # --- scores and logits ----------------------------------------------------------------------------------
