@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with nullcontext() if kept is None else closing(kept):
         outcomes = run(options.folder, instances, limits, kept)
     print("\n".join(summary_lines(outcomes)))
-    raise SystemExit(any(outcome.wrong for outcome in outcomes))
+    raise SystemExit(int(any(outcome.wrong for outcome in outcomes)))
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ class _Finding:
 def check_command(result: Path, model: Path | None, engine_options: EngineOptions) -> None:
     """Check RESULT, a JSON file of `mlverify verify` or `mlverify synth`, trusting nothing in it.
 
-    A witness is replayed in onnxruntime; a proof is found again, from the certificate beside the file if there
-    is one. Exit codes: 0 confirmed, 3 not confirmed within the time, 4 contradicted.
+    A witness is replayed in onnxruntime; a proof is found again, from the certificate beside the file if
+    there is one. Exit codes: 0 confirmed, 3 not confirmed within the time, 4 contradicted.
     """
     read = read_result(result, Schema.VERIFY, Schema.SYNTH)
     network = _network(read, model)

@@ -227,6 +227,6 @@ def _logit(question: Question, value: float) -> float:
             )
         case _:
             raise InputError(
-                "a threshold on softmax scores is not linear in the logits; use --decision top-k, or a network "
-                "that ends in a sigmoid"
+                "a threshold on softmax scores is not linear in the logits; use --decision top-k, or a "
+                "network that ends in a sigmoid"
             )

@@ -49,6 +49,10 @@ def read_vnnlib(path: str | Path, network: Network) -> tuple[Case, ...]:
         PropertyError: with file and line, when the file can't be read, is not VNN-LIB 1.0, does not fit the
             network, leaves an input without bound, or asks something that is not linear.
     """
+    if not network.preprocessing.is_identity:
+        raise PropertyError(
+            f"{path} speaks of the inputs of the file: read the network without preprocessing"
+        )
     cases = parse_vnnlib(_text_of(Path(path)), str(path), network.input_shape, len(network.labels))
     return tuple(Case(case.region, on_logits(case.property, network.tail, str(path))) for case in cases)
 

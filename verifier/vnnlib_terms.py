@@ -10,6 +10,7 @@ from .vnnlib_forms import Item, Source, shorten
 _VARIABLE = re.compile(r"([XY])_(0|[1-9]\d{0,8})")
 # float() also takes nan, infinity and underscores
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_TOO_LARGE = "a number is too large for double precision"
 
 
 class Variable(NamedTuple):
@@ -72,7 +73,7 @@ class Terms:
         """
         found = self.read(left, line).plus(self.read(right, line), -1.0)
         if not found.finite:
-            raise self.source.error(line, "a number is too large for double precision")
+            raise self.source.error(line, _TOO_LARGE)
         return Linear({key: value for key, value in found.terms.items() if value != 0.0}, found.constant)
 
     def read(self, item: Item, line: int) -> Linear:
@@ -109,7 +110,10 @@ class Terms:
         if variable is not None:
             return Linear({variable: 1.0}, 0.0)
         if _NUMBER.fullmatch(name):
-            return Linear({}, float(name))
+            value = float(name)
+            if math.isinf(value):  # in a divisor it would make terms vanish
+                raise self.source.error(line, _TOO_LARGE)
+            return Linear({}, value)
         hint = "declare it first" if variable_named(name) else "variables are X_0, X_1, ... and Y_0, Y_1, ..."
         raise self.source.error(line, f"unknown symbol '{shorten(name)}'; {hint}")
 

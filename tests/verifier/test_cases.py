@@ -1,0 +1,67 @@
+"""Several cases in one question: who decides, and how time is shared."""
+
+import math
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+from mlverify.verifier.budget import Budget
+from mlverify.verifier.cases import verify_cases
+from mlverify.verifier.result import Result, Stage, Verdict
+
+HOLDS, VIOLATED, UNKNOWN = Verdict.HOLDS, Verdict.VIOLATED, Verdict.UNKNOWN
+
+
+@dataclass
+class FakeVerifier:
+    """Answers what the problem says, after the seconds it says."""
+
+    now: float = 0.0
+    shares: list[float] = field(default_factory=list)
+
+    def verify(self, problem, budget):
+        self.shares.append(budget.remaining)
+        self.now += min(problem.seconds, budget.remaining)
+        stage = Stage(problem.engine, problem.verdict, 0.0, "detail")
+        return Result(problem.verdict, "why", problem.engine, 0.0, problem.bound, None, (stage,), ("all",))
+
+
+def problem(verdict, seconds=0.0, engine="bounds", bound=None):
+    return SimpleNamespace(verdict=verdict, seconds=seconds, engine=engine, bound=bound)
+
+
+def ask(*problems, seconds=math.inf):
+    verifier = FakeVerifier()
+    budget = Budget(seconds, clock=lambda: verifier.now)
+    return verify_cases(verifier, problems, budget), verifier
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected", "asked"),
+    [
+        ([HOLDS], HOLDS, 1),
+        ([HOLDS, HOLDS], HOLDS, 2),
+        ([HOLDS, UNKNOWN, HOLDS], UNKNOWN, 3),
+        ([UNKNOWN, VIOLATED, HOLDS], VIOLATED, 2),
+        ([VIOLATED], VIOLATED, 1),
+    ],
+)
+def test_verdicts(verdicts, expected, asked):
+    result, verifier = ask(*map(problem, verdicts))
+    assert result.verdict is expected
+    assert len(verifier.shares) == asked
+    assert len(result.stages) == asked
+
+
+def test_unused_time_goes_to_the_cases_that_follow():
+    _, verifier = ask(*(problem(HOLDS, seconds=s) for s in (1, 100, 100)), seconds=30)
+    assert verifier.shares == [10, 14.5, 14.5]
+
+
+def test_what_is_summed_up():
+    result, _ = ask(problem(HOLDS, bound=-2.0), problem(HOLDS, engine="milp", bound=-1.0))
+    assert (result.engine, result.margin_bound, result.trusted) == ("bounds, milp", -1.0, ("all",))
+    assert [stage.detail for stage in result.stages] == ["case 1: detail", "case 2: detail"]
+    result, _ = ask(problem(UNKNOWN, bound=2.0), problem(HOLDS, bound=None))
+    assert result.margin_bound is None
+    assert result.reason == "why (1 of 2 cases)"
