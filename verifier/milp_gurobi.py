@@ -168,4 +168,5 @@ def _bound(native: Any, stops: tuple[float, float]) -> float:
         bound = float(native.ObjBound)
     except (AttributeError, gurobipy.GurobiError):
         return math.nan
-    return bound if abs(bound) < gurobipy.GRB.INFINITY else math.nan
+    # what the cutoff pruned may be missing from the solver's own bound
+    return max(bound, stops[1] - ABSOLUTE_GAP) if abs(bound) < gurobipy.GRB.INFINITY else math.nan
