@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
 
 from ..errors import InputError, MlverifyError
 from ..synthesis.result import Synthesis
@@ -40,7 +39,7 @@ class Task:
         folder: of networks and images.
         target: the row.
         timeout: seconds for synthesis, and as many for the second verification.
-        threads: of torch and of the MILP solver.
+        threads: of the MILP solver.
     """
 
     folder: Path
@@ -61,7 +60,6 @@ def _samples(folder: Path) -> dict[str, Sample]:
 
 def measure(task: Task) -> Outcome:
     """Synthesis on one row; a row on which it fails has size 0 and says why."""
-    torch.set_num_threads(task.threads)
     try:
         problem = _problem(task)
         return measure_problem(problem, task.target, task.timeout, task.threads)

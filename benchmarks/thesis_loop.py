@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-import torch
 
 from ..errors import InputError
 from ..synthesis.cutting import Cutting
@@ -178,7 +177,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--query-timeout", type=float, default=5.0, help="of one MILP in the loop (5)")
     parser.add_argument("--threads", type=int, default=2, help="of torch and the MILP solver (2)")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     settings = LoopSettings(query_seconds=options.query_timeout, threads=options.threads)
     comparisons: list[Comparison] = []
     print(HEADER, flush=True)

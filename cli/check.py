@@ -1,6 +1,6 @@
 """``mlverify check RESULT.json``: believe a result file only after proving or replaying it again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import DisagreementError, InputError, ModelFormatError
 from ..synthesis.layers import ObjectLayers
 from ..verifier.bounds_engine import BoundsEngine
+from ..verifier.cases import verify_cases
 from ..verifier.certificate import BoundCertificate
 from ..verifier.network import Network
 from ..verifier.onnx_reader import load_network
@@ -21,7 +22,8 @@ from ..verifier.problem import Problem
 from ..verifier.property import Clause, Property, top_k
 from ..verifier.region import Layered, Region
 from ..verifier.replay import Rejection, Replay
-from ..verifier.result import Verdict
+from ..verifier.result import Verdict, Witness
+from . import spec
 from .documents import moving_region, question_of
 from .main import ExitCode
 from .options import EngineOptions, engine_options
@@ -98,7 +100,7 @@ def _check_synth(result: ResultFile, network: Network, options: EngineOptions) -
     region = Layered(scene.image, scene.layers, epsilons).region
     question = top_k(len(network.labels), target, k)
     if result.fields.get("certificate") is None:
-        return _prove(Problem(network, region, question, scene.image), options)
+        return _prove((Problem(network, region, question, scene.image),), options)
     arrays = _load_arrays(result.companion("certificate"))
     settings = settings_of(options)
     linear = BoundsEngine(network, settings.device).linear
@@ -106,7 +108,7 @@ def _check_synth(result: ResultFile, network: Network, options: EngineOptions) -
     if proof.proved:
         return _Finding(True, f"certificate, margin at most {proof.margin_bound:.3g}")
     note("the certificate does not prove these epsilons; the engines are asked instead")
-    return _prove(Problem(network, region, question, scene.image), options)
+    return _prove((Problem(network, region, question, scene.image),), options)
 
 
 def _check_size(result: ResultFile, epsilons: NDArray[np.float64]) -> None:
@@ -137,9 +139,11 @@ def _check_verify(result: ResultFile, network: Network, options: EngineOptions) 
         raise InputError(f"{result.path}: '{verdict}' is no verdict; write the result again")
     if verdict == Verdict.UNKNOWN:
         return _Finding(False, "the result itself says unknown")
-    arrays = _load_arrays(result.companion("arrays"))
-    problem = _problem(result, network, arrays)
-    return _replay(result, problem) if verdict == Verdict.VIOLATED else _prove(problem, options)
+    if result.get("region", dict).get("kind") == spec.KIND:
+        problems = spec.problems_of(result, network)
+    else:
+        problems = (_problem(result, network, _load_arrays(result.companion("arrays"))),)
+    return _replay(result, problems) if verdict == Verdict.VIOLATED else _prove(problems, options)
 
 
 def _problem(result: ResultFile, network: Network, arrays: Mapping[str, NDArray[Any]]) -> Problem:
@@ -180,27 +184,32 @@ def _compare_description(
         raise DisagreementError(f"{result.path} speaks of another property than its arrays")
 
 
-def _replay(result: ResultFile, problem: Problem) -> _Finding:
+def _replay(result: ResultFile, problems: Sequence[Problem]) -> _Finding:
     path = result.companion("witness")
     try:
         image = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} can't be read as the witness ({error})") from None
-    if image.shape != problem.region.shape or image.dtype != np.float32:
+    if image.shape != problems[0].region.shape or image.dtype != np.float32:
         raise InputError(
             f"{path} is {image.dtype} {image.shape}; a float32 input of the network was expected"
         )
-    if not problem.region.contains(image):
+    around = [problem for problem in problems if problem.region.contains(image)]
+    if not around:
         raise DisagreementError(f"{path} lies outside the region of {result.path}: it is no witness")
-    judged = Replay(problem.network).judge(problem.region, problem.property, image)
-    if isinstance(judged, Rejection):
-        raise DisagreementError(f"{path}: {judged.reason}")
-    return _Finding(True, f"witness replayed in onnxruntime, margin {judged.margin:.3g}")
+    replay = Replay(problems[0].network)
+    judged = [replay.judge(problem.region, problem.property, image) for problem in around]
+    for found in judged:
+        if isinstance(found, Witness):
+            return _Finding(True, f"witness replayed in onnxruntime, margin {found.margin:.3g}")
+    reasons = ", ".join(found.reason for found in judged if isinstance(found, Rejection))
+    raise DisagreementError(f"{path}: {reasons}")
 
 
-def _prove(problem: Problem, options: EngineOptions) -> _Finding:
+def _prove(problems: Sequence[Problem], options: EngineOptions) -> _Finding:
     with interruptible(options.timeout) as (budget, was_pressed):
-        found = Verifier(problem.network, settings_of(options), note).verify(problem, budget)
+        verifier = Verifier(problems[0].network, settings_of(options), note)
+        found = verify_cases(verifier, problems, budget)
     if found.verdict is Verdict.VIOLATED:
         raise DisagreementError(
             "the result claims that the property holds, and a witness was found against it"

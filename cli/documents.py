@@ -59,15 +59,15 @@ def question_of(fields: Mapping[str, Any], labels: int) -> Property:
     return threshold(labels, target, above=bool(fields["above"]), logit=float(fields["logit"]), name=name)
 
 
-def verify_fields(question: Question, options: NetworkOptions, result: Result) -> Fields:
+def verify_fields(network: Network, image: Path | None, options: NetworkOptions, result: Result) -> Fields:
     """Fields of a verify result; the caller adds region, property and the names of files beside it."""
     return {
         "verdict": result.verdict,
         "reason": result.reason,
         "engine": result.engine,
         "seconds": result.seconds,
-        "model": model_fields(question.network, options),
-        "image": question.image_path,
+        "model": model_fields(network, options),
+        "image": image,
         "margin_bound": result.margin_bound,
         "stages": [_stage(stage) for stage in result.stages],
         "trusted": result.trusted,

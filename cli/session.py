@@ -13,19 +13,15 @@ from ..verifier.files import check_writable
 from ..verifier.portfolio import Settings, Solver
 from .options import DeviceName, EngineOptions
 
-# Bounds and attacks on small networks are faster on one thread than on several; the MILP solver gets the rest.
-TORCH_THREADS = 1
-
 
 def settings_of(options: EngineOptions) -> Settings:
-    """Settings of the engines, and torch's threads as a side effect.
+    """Settings of the engines.
 
     Raises:
         InputError: when CUDA is asked for and there is none.
     """
     import torch
 
-    torch.set_num_threads(TORCH_THREADS)
     cuda = torch.cuda.is_available()
     if options.device is DeviceName.CUDA and not cuda:
         raise InputError(

@@ -1,4 +1,4 @@
-"""``mlverify verify MODEL IMAGE``: does the property hold for every image of a neighbourhood?"""
+"""``mlverify verify``: does the property hold for every image of a neighbourhood?"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,23 +9,20 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..synthesis.layers import read_mask
+from ..verifier.cases import verify_cases
 from ..verifier.decision import Threshold, TopK
-from ..verifier.files import replacing
-from ..verifier.image import save_array
 from ..verifier.network import Tail
 from ..verifier.operators import FloatArray
 from ..verifier.portfolio import Verifier
 from ..verifier.problem import Problem
 from ..verifier.property import Property, threshold, top_k
-from ..verifier.result import Result, Verdict
-from .documents import Fields, moving_region, question_fields, verify_fields
+from .documents import Fields, moving_region, question_fields
 from .main import ExitCode
 from .options import (
     DecisionOptions,
     EngineOptions,
     EpsilonType,
     NetworkOptions,
-    OutputFormat,
     OutputOptions,
     decision_options,
     engine_options,
@@ -35,20 +32,17 @@ from .options import (
     resize_option,
 )
 from .question import Question, ask
-from .render import Tone, note, print_json, print_table
-from .results import Schema, read_result, read_scene, to_json, write_result
+from .render import note
+from .results import Schema, read_result, read_scene
 from .session import check_outputs, interruptible, settings_of
-
-_EXIT = {
-    Verdict.HOLDS: ExitCode.HOLDS,
-    Verdict.VIOLATED: ExitCode.VIOLATED,
-    Verdict.UNKNOWN: ExitCode.UNKNOWN,
-}
+from .spec import ask_spec
+from .verify_output import Asked, exit_code, report
+from .words import reporting_failure, write_words
 
 
 @click.command("verify")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=click.Path(path_type=Path), required=False)
 @click.option("--eps", type=EpsilonType(), help="Largest change of a pixel, 0 to 1; may be written 2/255.")
 @click.option(
     "--epsilons", type=click.Path(path_type=Path), help="Per layer, from a result of `mlverify synth`."
@@ -57,7 +51,13 @@ _EXIT = {
     "--mask", type=click.Path(path_type=Path), help="PNG: only its non-zero pixels change (with --eps)."
 )
 @click.option("--target", help="Label that must stay  [default: the most confident one]")
+@click.option(
+    "--vnnlib", type=click.Path(path_type=Path), help="A VNN-LIB 1.0 file, in place of image and target."
+)
 @click.option("--second-opinion", is_flag=True, help="Also ask auto_LiRPA for bounds, where it is installed.")
+@click.option(
+    "--result-file", type=click.Path(path_type=Path), help="Write sat, unsat, ... in VNN-COMP's words."
+)
 @network_options
 @decision_options
 @resize_option
@@ -65,12 +65,14 @@ _EXIT = {
 @output_options
 def verify_command(
     model: Path,
-    image: Path,
+    image: Path | None,
     eps: float | None,
     epsilons: Path | None,
     mask: Path | None,
     target: str | None,
+    vnnlib: Path | None,
     second_opinion: bool,
+    result_file: Path | None,
     network_options: NetworkOptions,
     decision_options: DecisionOptions,
     resize: bool,
@@ -80,34 +82,40 @@ def verify_command(
     """Does the target label of IMAGE stay in the label set of MODEL for every image of a neighbourhood?
 
     The neighbourhood is every image whose pixels differ by at most --eps, clipped to [0, 1]; or the layered
-    one of --epsilons. Exit codes: 0 holds, 1 violated, 3 unknown.
+    one of --epsilons. With --vnnlib a file asks instead. Exit codes: 0 holds, 1 violated, 3 unknown.
     """
-    if output_options.output is not None:
-        inputs = [model, image, mask, network_options.labels, *_companions(epsilons)]
-        check_outputs(_outputs(output_options.output), inputs)
-    question = ask(model, image, network_options, decision_options, resize=resize)
-    box = _box(question, eps, epsilons, mask)
-    asked, described = _property(question, target)
-    region = moving_region(question.image, box.layers, box.epsilons)
-    problem = Problem(question.network, region, asked, question.image)
-    with interruptible(engine_options.timeout) as (budget, was_pressed):
-        settings = replace(settings_of(engine_options), second_opinion=second_opinion)
-        result = Verifier(question.network, settings, note).verify(problem, budget)
-    fields = {**verify_fields(question, network_options, result), **described, "region": box.fields}
-    files: Fields = {"arrays": None, "witness": None}
-    if output_options.output is not None:
-        files = _write(output_options.output, fields, question.image, box, problem, result)
-    if output_options.format is OutputFormat.JSON:
-        print_json({"schema": Schema.VERIFY.value, **{k: to_json(v) for k, v in {**fields, **files}.items()}})
-    else:
-        _print(question, result, asked)
-    raise SystemExit(ExitCode.INTERRUPTED if was_pressed() else _EXIT[result.verdict])
+    inputs = [model, image, vnnlib, mask, network_options.labels, *_companions(epsilons)]
+    check_outputs(_outputs(output_options.output, result_file), inputs)
+    with reporting_failure(result_file):
+        if vnnlib is None:
+            if image is None:
+                raise InputError("give an IMAGE with --eps or --epsilons, or a file with --vnnlib")
+            question = ask(model, image, network_options, decision_options, resize=resize)
+            asked = _image_question(question, _box(question, eps, epsilons, mask), target)
+        else:
+            if any(item is not None for item in (image, eps, epsilons, mask, target)):
+                raise InputError(
+                    "--vnnlib asks the whole question: leave out IMAGE, --eps, --mask and --target"
+                )
+            asked = ask_spec(model, vnnlib, network_options)
+        with interruptible(engine_options.timeout) as (budget, was_pressed):
+            settings = replace(settings_of(engine_options), second_opinion=second_opinion)
+            result = verify_cases(Verifier(asked.network, settings, note), asked.problems, budget)
+        timed_out = budget.exhausted and not was_pressed()
+        report(asked, result, network_options, output_options)
+        if result_file is not None:
+            write_words(result_file, asked.network, result, timed_out=timed_out)
+    raise SystemExit(ExitCode.INTERRUPTED if was_pressed() else exit_code(result))
 
 
-def _outputs(path: Path) -> list[Path]:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file in it")
-    return [path, path.with_suffix(".npz"), path.with_suffix(".witness.npy")]
+def _outputs(output: Path | None, result_file: Path | None) -> list[Path]:
+    """Every file that is going to be written."""
+    files = [] if result_file is None else [result_file]
+    if output is None:
+        return files
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; give the name of a file in it")
+    return [output, output.with_suffix(".npz"), output.with_suffix(".witness.npy"), *files]
 
 
 def _companions(synthesis: Path | None) -> list[Path]:
@@ -154,6 +162,25 @@ def _layered(question: Question, path: Path, mask: Path | None) -> _Box:
         raise InputError(f"{path}: its layers do not fit the image {question.image_path}")
     layers = np.broadcast_to(scene.layers, question.image.shape)
     return _Box(layers, values, {"kind": "layered", "epsilons": values, "from": path})
+
+
+def _image_question(question: Question, box: _Box, target: str | None) -> Asked:
+    """The question about an image, with what is written beside the result."""
+    asked, described = _property(question, target)
+    region = moving_region(question.image, box.layers, box.epsilons)
+    clause = asked.clauses[0]
+    arrays = {
+        "image": question.image,
+        "layers": box.layers,
+        "lower": region.lower,
+        "upper": region.upper,
+        "weights": clause.weights,
+        "offsets": clause.offsets,
+        "needed": np.array(clause.needed),
+    }
+    problem = Problem(question.network, region, asked, question.image)
+    fields = {**described, "region": box.fields}
+    return Asked(question.network, question.image_path, (problem,), asked.text, fields, arrays)
 
 
 def _property(question: Question, target: str | None) -> tuple[Property, Fields]:
@@ -203,49 +230,3 @@ def _logit(question: Question, value: float) -> float:
                 "a threshold on softmax scores is not linear in the logits; use --decision top-k, or a network "
                 "that ends in a sigmoid"
             )
-
-
-def _write(
-    path: Path, fields: Fields, image: NDArray[np.float32], box: _Box, problem: Problem, result: Result
-) -> Fields:
-    """The JSON file, the region beside it, and the witness if there is one."""
-    arrays, witness = path.with_suffix(".npz"), None
-    with replacing(arrays) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            image=image,
-            layers=box.layers,
-            lower=problem.region.lower,
-            upper=problem.region.upper,
-            weights=problem.property.clauses[0].weights,
-            offsets=problem.property.clauses[0].offsets,
-            needed=np.array(problem.property.clauses[0].needed),
-        )
-    if result.witness is not None:
-        witness = path.with_suffix(".witness.npy")
-        save_array(witness, result.witness.image)
-    files = {"arrays": arrays.name, "witness": None if witness is None else witness.name}
-    write_result(path, Schema.VERIFY, {**fields, **files})
-    return files
-
-
-def _print(question: Question, result: Result, asked: Property) -> None:
-    click.echo(asked.text)
-    rows = [
-        (stage.engine, stage.verdict.value, f"{stage.seconds:.2f} s", stage.detail) for stage in result.stages
-    ]
-    print_table(
-        ("engine", "verdict", "time", "detail"), rows, [_tone(stage.verdict) for stage in result.stages]
-    )
-    if result.witness is not None:
-        scores, names = result.witness.scores, question.network.labels
-        order = np.argsort(-scores, kind="stable")[: min(len(scores), 4)]
-        listed = ", ".join(f"{names[label]} {scores[label]:.4g}" for label in order)
-        click.echo(f"witness scores: {listed}")
-    if result.verdict is Verdict.UNKNOWN:
-        click.echo(f"reason: {result.reason}")
-    click.echo(f"{result.verdict}  {result.seconds:.1f} s  ({result.engine})")
-
-
-def _tone(verdict: Verdict) -> Tone:
-    return {Verdict.HOLDS: Tone.GOOD, Verdict.VIOLATED: Tone.BAD, Verdict.UNKNOWN: Tone.PLAIN}[verdict]

@@ -24,6 +24,7 @@ from ..verifier.problem import Problem
 from ..verifier.property import Property, top_k
 from ..verifier.region import Layered, Region
 from ..verifier.result import Result, Verdict
+from ..verifier.threads import few_threads
 from .ascent import Ascent, AscentSettings
 from .cutting import Cutting
 from .expansion import Expansion, ExpansionSettings
@@ -137,7 +138,8 @@ def synthesize(
     Raises:
         PropertyError: when the network does not show the target in the clean image.
     """
-    return _Run(problem, settings or SynthesisSettings(), budget or Budget(), notice, progress).run()
+    with few_threads():
+        return _Run(problem, settings or SynthesisSettings(), budget or Budget(), notice, progress).run()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,7 @@ from .operators import FloatArray
 from .problem import Problem
 from .replay import Replay
 from .result import Result, Stage, Verdict, Witness
+from .threads import few_threads
 from .torch_network import TorchNetwork
 
 
@@ -124,7 +125,8 @@ class Verifier:
         ``holds`` comes with a negative bound on the margin, ``violated`` with a witness that onnxruntime
         replayed on the user's file; everything else is ``unknown`` with its reason.
         """
-        return _Run(self, problem, budget or Budget()).decide()
+        with few_threads():
+            return _Run(self, problem, budget or Budget()).decide()
 
     def solve_milp(
         self,

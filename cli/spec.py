@@ -1,0 +1,61 @@
+"""Questions that a VNN-LIB file asks."""
+
+import hashlib
+from pathlib import Path
+
+from ..errors import InputError
+from ..verifier.network import Network
+from ..verifier.preprocessing import Layout
+from ..verifier.problem import Problem
+from ..verifier.vnnlib import read_vnnlib
+from .options import NetworkOptions
+from .question import open_network
+from .results import ResultFile
+from .verify_output import Asked
+
+# in the field "region" of a result
+KIND = "vnnlib"
+
+
+def ask_spec(model: Path, spec: Path, options: NetworkOptions) -> Asked:
+    """Load a network and the file that asks about it.
+
+    Raises:
+        InputError: for an unusable file, or options that change what the network's inputs are.
+    """
+    if options.mean or options.std or options.layout is not Layout.NCHW:
+        raise InputError("--vnnlib speaks of the inputs of the file: leave out --mean, --std and --layout")
+    network = open_network(model, options)
+    problems = _problems(spec, network)
+    text = f"no counterexample of {spec.name}"
+    region = {"kind": KIND, "path": spec, "sha256": _sha256(spec), "cases": len(problems)}
+    fields = {"property": text, "question": {"vnnlib": spec.name}, "region": region}
+    return Asked(network, None, problems, text, fields, None)
+
+
+def problems_of(result: ResultFile, network: Network) -> tuple[Problem, ...]:
+    """The cases of a result about a VNN-LIB file, from that very file.
+
+    Raises:
+        InputError: when the file is missing or another one.
+    """
+    region = result.get("region", dict)
+    written = Path(str(region.get("path", "")))
+    candidates = (written, result.path.parent / written, result.path.parent / written.name)
+    path = next((item for item in candidates if item.is_file()), None)
+    if path is None:
+        raise InputError(f"{written} does not exist; copy it beside {result.path}, which speaks of it")
+    if _sha256(path) != region.get("sha256"):
+        raise InputError(f"{path} is not the file that {result.path} speaks of (its sha256 differs)")
+    return _problems(path, network)
+
+
+def _problems(path: Path, network: Network) -> tuple[Problem, ...]:
+    return tuple(Problem(network, case.region, case.property) for case in read_vnnlib(path, network))
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from None

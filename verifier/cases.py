@@ -1,0 +1,59 @@
+"""A question in several cases: violated when one of them is, holds when all do."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .budget import Budget
+from .portfolio import Verifier
+from .problem import Problem
+from .result import Result, Stage, Verdict
+
+
+def verify_cases(verifier: Verifier, problems: Sequence[Problem], budget: Budget) -> Result:
+    """Ask case after case, each within a fair share of the time that is left.
+
+    Args:
+        verifier: for the network of all cases.
+        problems: the cases, at least one.
+        budget: for all of them together.
+
+    Returns:
+        The result of a violated case, or one that sums up all of them; stages of all.
+    """
+    started = time.monotonic()
+    results: list[Result] = []
+    stages: list[Stage] = []
+    for position, problem in enumerate(problems):
+        cases_left = len(problems) - position
+        share = budget if cases_left == 1 else budget.at_most(budget.remaining / cases_left)
+        result = verifier.verify(problem, share)
+        stages += [_named(stage, position, len(problems)) for stage in result.stages]
+        results.append(result)
+        if result.verdict is Verdict.VIOLATED:
+            break
+    seconds = time.monotonic() - started
+    return replace(_decisive(results), seconds=seconds, stages=tuple(stages))
+
+
+def _decisive(results: Sequence[Result]) -> Result:
+    last = results[-1]
+    if last.verdict is Verdict.VIOLATED:
+        return last
+    unknown = [result for result in results if result.verdict is Verdict.UNKNOWN]
+    if unknown:
+        count = f" ({len(unknown)} of {len(results)} cases)" if len(results) > 1 else ""
+        return replace(unknown[0], reason=f"{unknown[0].reason}{count}", margin_bound=_bound(results))
+    engines = dict.fromkeys(result.engine for result in results)
+    trusted = dict.fromkeys(item for result in results for item in result.trusted)
+    return replace(last, engine=", ".join(engines), margin_bound=_bound(results), trusted=tuple(trusted))
+
+
+def _bound(results: Sequence[Result]) -> float | None:
+    bounds = [result.margin_bound for result in results]
+    known = [bound for bound in bounds if bound is not None]
+    return max(known) if len(known) == len(bounds) else None
+
+
+def _named(stage: Stage, position: int, cases: int) -> Stage:
+    return stage if cases == 1 else replace(stage, detail=f"case {position + 1}: {stage.detail}")
