@@ -195,6 +195,22 @@ def test_what_a_cutoff_prunes_is_not_missing_from_the_bound(seed, solver, tmp_pa
     assert seen <= result.margin_bound < 0
 
 
+@pytest.mark.parametrize("seed", [70110, 70206])
+@pytest.mark.parametrize("solver", [Solver.HIGHS, Solver.GUROBI])
+def test_presolve_does_not_cut_off_the_optimum(seed, solver, tmp_path):
+    """Gurobi's did, where a slack of the encoding was near its feasibility tolerance: a wrong proof."""
+    rng = np.random.default_rng(seed)
+    network = random_network(tmp_path / "random.onnx", rng)
+    image = random_image(rng, network.input_shape)
+    region = random_region(rng, image)
+    question = random_property(rng, network, image)
+    seen = float(question.margin(logits_at(network, points_of(rng, region, 400))).max())
+    assert seen > 0.5
+    verifier = Verifier(network, Settings(solver, 1, engines=frozenset([Engine.MILP])))
+    result = verifier.verify(Problem(network, region, question), Budget.of_seconds(30))
+    assert result.verdict is Verdict.VIOLATED
+
+
 def nested(rng: np.random.Generator, image: np.ndarray) -> list[Region]:
     """Regions around an image, each inside the next."""
     pattern = rng.random(image.shape) * (rng.random(image.shape) < 0.7)
