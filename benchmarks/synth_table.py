@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-
 from ..errors import InputError, MlverifyError
 from ..synthesis.result import Synthesis
 from ..synthesis.synthesize import SynthesisProblem, SynthesisSettings, synthesize

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-
 from ..errors import InputError
 from ..synthesis.cutting import Cutting
 from ..synthesis.synthesize import Phase, SynthesisProblem, SynthesisSettings, synthesize

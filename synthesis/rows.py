@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..verifier.bound_types import Bounds
 from ..verifier.bounds_engine import SHARE_OF_OTHERS, mixed_rows
 from ..verifier.freedom import FreeSlopes
-from ..verifier.linear_bounds import Bounds, LinearBounds
+from ..verifier.linear_bounds import LinearBounds
 from ..verifier.operators import FloatArray
 from ..verifier.property import Clause
 

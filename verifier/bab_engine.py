@@ -8,12 +8,13 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
+from .bound_types import Bounds
 from .bounds_engine import ROW_LIMIT, ClauseBounds
 from .branch_and_bound import BabEnd, BabSettings, BranchAndBound
 from .budget import Budget
 from .cover import AtomSet, is_proved, open_atoms
 from .interval import ValueBounds
-from .linear_bounds import Bounds, LinearBounds
+from .linear_bounds import LinearBounds
 from .margins import proof_margin
 from .property import Clause
 

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .bound_types import Bounds, Freedom
 from .budget import Budget
 from .cover import AtomSet, is_proved, open_atoms, sets_to_refute
 from .freedom import FreeSlopes
 from .interval import Interval, ValueBounds
-from .linear_bounds import Bounds, Freedom, LinearBounds
+from .linear_bounds import LinearBounds
 from .margins import proof_margin
 from .network import Network
 from .operators import FloatArray

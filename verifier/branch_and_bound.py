@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .bound_types import Bounds, Freedom
 from .bounds_engine import SHARE_OF_OTHERS
 from .budget import Budget
 from .domains import Domain, Split, batch_bounds, children, relus, split_signs
 from .freedom import POOL_SHARPNESS
-from .linear_bounds import Bounds, Freedom, LinearBounds
+from .linear_bounds import LinearBounds
 from .operators import FloatArray, MaxPool
 from .property import Clause
 from .relaxation import PoolFreedom, initial_pool_freedom

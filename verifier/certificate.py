@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
+from .bound_types import Freedom
 from .bounds_engine import mixed_rows
 from .cover import is_proved
 from .freedom import FreeSlopes
-from .linear_bounds import Freedom, LinearBounds
+from .linear_bounds import LinearBounds
 from .margins import proof_margin
 from .operators import FloatArray, MaxPool, Relu
 from .property import Clause

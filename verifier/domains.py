@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .linear_bounds import Bounds, LinearBounds
+from .bound_types import Bounds
+from .linear_bounds import LinearBounds
 from .operators import Relu
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .linear_bounds import Bounds, Freedom, LinearBounds
+from .bound_types import Bounds, Freedom
+from .linear_bounds import LinearBounds
 from .operators import MaxPool, Relu
 from .relaxation import PoolFreedom, initial_pool_freedom
 

@@ -7,7 +7,7 @@ import numpy as np
 from .interval import ValueBounds
 
 if TYPE_CHECKING:
-    from .linear_bounds import Bounds
+    from .bound_types import Bounds
 
 # A bound proves when it is below zero by more than this share of the logits' size. It covers float64 rounding
 # many times over (1e-12) and also the float32 rounding of the deployed network in all but extreme cases

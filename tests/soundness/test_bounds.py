@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from mlverify.errors import ModelFormatError
+from mlverify.verifier.bound_types import Bounds, Freedom
 from mlverify.verifier.freedom import FreeSlopes
-from mlverify.verifier.linear_bounds import Bounds, Freedom, LinearBounds
+from mlverify.verifier.linear_bounds import LinearBounds
 from mlverify.verifier.network import Network
 from mlverify.verifier.region import Region
 from mlverify.verifier.relaxation import PoolFreedom, pool_lines

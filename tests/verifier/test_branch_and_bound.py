@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from mlverify.verifier.bab_engine import branch
+from mlverify.verifier.bound_types import Freedom
 from mlverify.verifier.bounds_engine import BoundsEngine
 from mlverify.verifier.branch_and_bound import BabEnd, BabSettings, BranchAndBound
 from mlverify.verifier.budget import Budget
 from mlverify.verifier.domains import Domain, Split, batch_bounds
-from mlverify.verifier.linear_bounds import Freedom
 from mlverify.verifier.milp import MilpVerdict, solve_clause
 from mlverify.verifier.milp_highs import HighsBackend
 from mlverify.verifier.onnx_reader import load_network

@@ -1,0 +1,68 @@
+"""What linear bound propagation takes and gives: bounds of all values, and free parameters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .interval import Interval, ValueBounds
+from .relaxation import PoolFreedom
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bounds:
+    """Bounds of every numbered value: tensors (batch, *shape)."""
+
+    lower: tuple[Tensor, ...]
+    upper: tuple[Tensor, ...]
+
+    @property
+    def batch(self) -> int:
+        """Number of regions."""
+        return len(self.lower[0])
+
+    def intersect(self, other: "Bounds") -> "Bounds":
+        """Both at once; where rounding crosses them, this one's."""
+        lower, upper = [], []
+        for mine, theirs in zip(
+            zip(self.lower, self.upper, strict=True), zip(other.lower, other.upper, strict=True), strict=True
+        ):
+            low, high = torch.maximum(mine[0], theirs[0]), torch.minimum(mine[1], theirs[1])
+            crossed = low > high
+            lower.append(torch.where(crossed, mine[0], low))
+            upper.append(torch.where(crossed, mine[1], high))
+        return Bounds(tuple(lower), tuple(upper))
+
+    def detached(self) -> "Bounds":
+        """The same numbers without gradients."""
+        return Bounds(
+            tuple(item.detach() for item in self.lower), tuple(item.detach() for item in self.upper)
+        )
+
+    def numpy(self, row: int = 0) -> ValueBounds:
+        """The bounds of one region as float64 arrays."""
+        pairs = zip(self.lower, self.upper, strict=True)
+        return ValueBounds(
+            tuple(
+                Interval(low[row].detach().cpu().double().numpy(), high[row].detach().cpu().double().numpy())
+                for low, high in pairs
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Freedom:
+    """Free parameters of the relaxations for a set of bounded rows, by the number of the relaxed value.
+
+    Attributes:
+        relu: positions of lower slopes in [0, 1], (batch, rows, *shape), keyed by the ReLU's own value.
+        pool: parameters of pools, keyed by the pool's own value.
+        splits: multipliers of split constraints (batch, rows, *shape), keyed by the ReLU's own value: at
+            least 0 where the input is known to be at least 0, at most 0 where it is at most 0, else 0
+            (the beta of Wang et al. 2021, with the sign of the split).
+    """
+
+    relu: Mapping[int, Tensor] = field(default_factory=dict)
+    pool: Mapping[int, PoolFreedom] = field(default_factory=dict)
+    splits: Mapping[int, Tensor] = field(default_factory=dict)
