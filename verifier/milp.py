@@ -2,10 +2,11 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
+import torch
 
 from ..errors import DisagreementError
 from .budget import Budget
@@ -17,10 +18,13 @@ from .network import Network
 from .operators import FloatArray
 from .property import Clause
 from .result import MilpSize
+from .torch_network import TorchNetwork
 
 # An incumbent this far above zero survives its replay in float32 (scores of order 10, error near 1e-5);
 # one on the boundary does not, so the search goes on past it.
 WITNESS_MARGIN = 1e-4
+# Points of the region at which the network is run, so that a solver's bound that is plainly wrong is noticed.
+SEEN_POINTS = 32
 
 
 class MilpVerdict(StrEnum):
@@ -113,6 +117,7 @@ def solve_clause(
         seconds = time.monotonic() - started
         reason = f"{encoding.size.binaries} binaries are more than {settings.most_binaries}"
         return MilpOutcome(MilpVerdict.UNKNOWN, reason, math.inf, None, math.nan, encoding.size, seconds, 0)
+    encoding = replace(encoding, seen=_margin_seen(network, bounds[0], clause))
     answer = backend.solve(
         encoding.model,
         budget,
@@ -164,6 +169,19 @@ def _doubt(encoding: Encoding, answer: MilpAnswer) -> str | None:
         return f"no dual bound ({answer.status.value})"
     if answer.best_bound < encoding.lowest - encoding.proof_margin:
         return "the solver's dual bound contradicts the bounds"
+    if encoding.margin_bound(answer.best_bound) < encoding.seen - encoding.proof_margin:
+        return "the solver's dual bound contradicts the network at a point of the region"
     if answer.objective > answer.best_bound + MILP_MARGIN:
         return "the solver's dual bound contradicts its own point"
     return None
+
+
+def _margin_seen(network: Network, region: Interval, clause: Clause) -> float:
+    """Largest margin at a few points of the region: corners and random points, always the same."""
+    rng = np.random.default_rng(0)
+    share = rng.random((SEEN_POINTS, *region.lower.shape))
+    share[::2] = share[::2].round()
+    points = np.clip(region.lower + share * (region.upper - region.lower), region.lower, region.upper)
+    with torch.no_grad():
+        scores = TorchNetwork(network, torch.float64)(torch.as_tensor(points)).numpy()
+    return float(clause.margin(scores).max())

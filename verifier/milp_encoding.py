@@ -48,6 +48,7 @@ class Encoding:
         margin: column of s.
         left_out: upper bound on every atom that was left out (negative), minus infinity for none.
         proof_margin: how far below zero a bound on the program has to be before it proves anything.
+        seen: margin of some point of the region, which no right bound is below.
     """
 
     model: MilpModel
@@ -58,6 +59,7 @@ class Encoding:
     margin: int
     left_out: float
     proof_margin: float
+    seen: float = -np.inf
 
     @property
     def lowest(self) -> float:

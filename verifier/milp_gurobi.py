@@ -13,8 +13,10 @@ from .budget import Budget
 from .milp_model import MilpAnswer, MilpModel, MilpStatus, early_stop
 from .solver_thread import run_interruptibly
 
-# The tightest that Gurobi takes (defaults 1e-6 and 1e-5); see MILP_MARGIN for what is left.
-FEASIBILITY_TOLERANCE = 1e-9
+# Gurobi's default is 1e-6; its tightest, 1e-9, gave wrong optima (see OUTWARD), this never did.
+FEASIBILITY_TOLERANCE = 1e-8
+# The tightest that Gurobi takes (defaults 1e-5 and 1e-6); see MILP_MARGIN for what is left.
+TIGHTEST_TOLERANCE = 1e-9
 # Only the sign of the optimum matters, see the same constant of the HiGHS backend.
 ABSOLUTE_GAP = 1e-7
 # What the licence inside the gurobipy package admits.
@@ -83,8 +85,8 @@ def _parameters(
         "Threads": threads,
         "Seed": seed,
         "FeasibilityTol": FEASIBILITY_TOLERANCE,
-        "IntFeasTol": FEASIBILITY_TOLERANCE,
-        "OptimalityTol": FEASIBILITY_TOLERANCE,
+        "IntFeasTol": TIGHTEST_TOLERANCE,
+        "OptimalityTol": TIGHTEST_TOLERANCE,
         "MIPGap": 0.0,
         "MIPGapAbs": ABSOLUTE_GAP,
         # points below this don't interest the caller: their part of the tree is pruned
@@ -168,4 +170,5 @@ def _bound(native: Any, stops: tuple[float, float]) -> float:
         bound = float(native.ObjBound)
     except (AttributeError, gurobipy.GurobiError):
         return math.nan
-    return bound if abs(bound) < gurobipy.GRB.INFINITY else math.nan
+    # what the cutoff pruned may be missing from the solver's own bound
+    return max(bound, stops[1] - ABSOLUTE_GAP) if abs(bound) < gurobipy.GRB.INFINITY else math.nan

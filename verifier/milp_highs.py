@@ -219,8 +219,12 @@ def _linear_bound(solver: Any, model: MilpModel) -> float:
 
 
 def _bound(info: Any, status: MilpStatus, progress: _Progress) -> float:
-    """The dual bound; a tree that was pruned to nothing leaves the cutoff as its bound."""
+    """The dual bound, never below the cutoff.
+
+    What was pruned by the cutoff is not in the solver's own bound, which then speaks of the rest only; a tree
+    that was pruned to nothing leaves the cutoff as its bound.
+    """
     bound = -float(info.mip_dual_bound)
     if math.isfinite(bound):
-        return bound
+        return max(bound, _cutoff(progress)) if progress.cutoff else bound
     return _cutoff(progress) if status is MilpStatus.STOPPED_BELOW and progress.cutoff else math.nan

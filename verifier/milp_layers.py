@@ -10,10 +10,12 @@ from .milp_program import ProgramBuilder
 from .milp_reduction import PoolPlan, ReluPlan
 from .operators import FloatArray
 
-# Bounds are float64 sums of up to some thousand terms, right to about 1e-13 of activations of order one,
-# and solvers let rows be missed by 1e-9. Every bound that enters the program is moved outward by more
-# than both, relative to its size and never less than this of one unit.
-OUTWARD = 1e-8
+# Bounds are float64 sums of up to some thousand terms, right to about 1e-13 of activations of order one, and
+# solvers let rows be missed by 1e-9 to 1e-8. Every bound that enters the program is moved outward by far more
+# than both, relative to its size and never less than this of one unit. It can't be smaller: with 1e-8 here
+# and a tolerance of 1e-9, Gurobi 13's presolve cut off optima (0.60 became -0.88, a wrong proof), because the
+# big-M of a ReLU that is unstable only by rounding was of the tolerances' order.
+OUTWARD = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)

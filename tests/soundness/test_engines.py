@@ -16,7 +16,7 @@ from mlverify.verifier.milp_gurobi import GurobiBackend
 from mlverify.verifier.milp_highs import HighsBackend
 from mlverify.verifier.milp_model import MilpBackend
 from mlverify.verifier.network import Network
-from mlverify.verifier.portfolio import Engine, Settings, Verifier
+from mlverify.verifier.portfolio import Engine, Settings, Solver, Verifier
 from mlverify.verifier.problem import Problem
 from mlverify.verifier.property import Property, top_k
 from mlverify.verifier.region import Region
@@ -176,6 +176,39 @@ def test_branch_and_bound_against_enumeration(seed, tmp_path):
 def test_the_milp_alone_against_enumeration(seed, tmp_path):
     case = random_case(seed, tmp_path)
     check_verdict(case, ask(case, frozenset([Engine.MILP])))
+
+
+@pytest.mark.parametrize("seed", [50060, 50270, 50409, 50598])
+@pytest.mark.parametrize("solver", [Solver.HIGHS, Solver.GUROBI])
+def test_what_a_cutoff_prunes_is_not_missing_from_the_bound(seed, solver, tmp_path):
+    """HiGHS's own dual bound is below the true optimum on these, once nodes were pruned by the cutoff."""
+    rng = np.random.default_rng(seed)
+    network = random_network(tmp_path / "random.onnx", rng)
+    image = random_image(rng, network.input_shape)
+    region = random_region(rng, image)
+    question = random_property(rng, network, image)
+    seen = float(question.margin(logits_at(network, points_of(rng, region, 400))).max())
+    verifier = Verifier(network, Settings(solver, 1, engines=frozenset([Engine.MILP])))
+    result = verifier.verify(Problem(network, region, question), Budget.of_seconds(30))
+    assert result.verdict is Verdict.HOLDS
+    assert result.margin_bound is not None
+    assert seen <= result.margin_bound < 0
+
+
+@pytest.mark.parametrize("seed", [70110, 70206])
+@pytest.mark.parametrize("solver", [Solver.HIGHS, Solver.GUROBI])
+def test_presolve_does_not_cut_off_the_optimum(seed, solver, tmp_path):
+    """Gurobi's did, where a slack of the encoding was near its feasibility tolerance: a wrong proof."""
+    rng = np.random.default_rng(seed)
+    network = random_network(tmp_path / "random.onnx", rng)
+    image = random_image(rng, network.input_shape)
+    region = random_region(rng, image)
+    question = random_property(rng, network, image)
+    seen = float(question.margin(logits_at(network, points_of(rng, region, 400))).max())
+    assert seen > 0.5
+    verifier = Verifier(network, Settings(solver, 1, engines=frozenset([Engine.MILP])))
+    result = verifier.verify(Problem(network, region, question), Budget.of_seconds(30))
+    assert result.verdict is Verdict.VIOLATED
 
 
 def nested(rng: np.random.Generator, image: np.ndarray) -> list[Region]:

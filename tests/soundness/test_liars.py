@@ -93,6 +93,17 @@ def test_a_bound_that_no_margin_can_have_proves_nothing(network, monkeypatch, bo
     assert verifier.verify(problem).verdict is Verdict.UNKNOWN
 
 
+def test_a_bound_below_a_point_of_the_region_proves_nothing(network, monkeypatch):
+    """Plausible as a number, and still wrong: the network reaches more at points that are looked at."""
+    problem = question(network, 0.3, wrong=True)
+    answer = MilpAnswer(MilpStatus.OPTIMAL, -0.01, None, math.nan, 0, 0.0)
+    monkeypatch.setattr(portfolio, "HighsBackend", lambda: Liar(lambda _: answer))
+    verifier = Verifier(network, Settings(Solver.HIGHS, 1, engines=frozenset([Engine.MILP])))
+    result = verifier.verify(problem)
+    assert result.verdict is Verdict.UNKNOWN
+    assert "contradicts the network" in result.reason
+
+
 class LyingAttack(Apgd):
     """An attack that claims success at a point of its choice."""
 
