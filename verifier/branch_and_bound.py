@@ -15,21 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .bound_types import Bounds, Freedom
-from .bounds_engine import SHARE_OF_OTHERS
+from .bab_batch import Batch, Start
+from .bound_types import Bounds
 from .budget import Budget
-from .domains import Domain, Split, batch_bounds, children, relus, split_signs
-from .freedom import POOL_SHARPNESS
+from .domains import Domain, Split, children, relus
 from .linear_bounds import LinearBounds
-from .operators import FloatArray, MaxPool
+from .operators import FloatArray
 from .property import Clause
-from .relaxation import PoolFreedom, initial_pool_freedom
-
-SLOPE_RATE = 0.1
-MULTIPLIER_RATE = 0.1
-SHARE_RATE = 0.05
-# The rate falls by this factor per step, so that few steps settle.
-DECAY = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +89,8 @@ class BranchAndBound:
             margin: how far below zero a bound must be to count.
             budget: checked between batches.
         """
-        search = _Search(self._linear, self._root, self._relus, clause, tuple(atoms), self._settings)
+        start = Start.of(self._linear, self._root, clause, atoms)
+        search = _Search(start, self._relus, self._settings)
         heap = [Domain(-np.inf, 0)]
         closed, made, seen, steps = -np.inf, 1, 0, self._settings.root_steps
         while heap:
@@ -135,55 +128,22 @@ class _Step:
 
 
 class _Search:
-    """Bounds batches of sub-problems for one set of atoms."""
+    """Bounds batches of sub-problems for one set of atoms, and chooses where to split them."""
 
-    def __init__(
-        self,
-        linear: LinearBounds,
-        root: Bounds,
-        sources: dict[int, int],
-        clause: Clause,
-        atoms: tuple[int, ...],
-        settings: BabSettings,
-    ) -> None:
-        self._linear = linear
-        self._root = root
+    def __init__(self, start: Start, sources: dict[int, int], settings: BabSettings) -> None:
+        self._start = start
         self._sources = sources
-        self._clause = clause
-        self._atoms = atoms
         self._settings = settings
-        self._weights = linear.tensor(clause.weights[list(atoms)])
-        self._offsets = linear.tensor(clause.offsets[list(atoms)])
-        self._slopes: dict[int, Tensor] = {}
-        self._pools: dict[int, PoolFreedom] = {}
-        shares = np.full((1, len(atoms)), SHARE_OF_OTHERS)
-        shares[0, 0] = 1.0
-        self._shares = linear.tensor(shares)
-        self._start()
-
-    def _start(self) -> None:
-        """Slopes and pool parameters of the root, from which every batch starts."""
-        for number, operator in enumerate(self._linear.network.operators, start=1):
-            source = operator.inputs[0] if operator.inputs else 0
-            low, high = self._root.lower[source], self._root.upper[source]
-            if number in self._sources:
-                self._slopes[number] = (high > -low).to(low.dtype).unsqueeze(1)
-            elif isinstance(operator, MaxPool):
-                windows = self._linear.module.gather_windows
-                free = initial_pool_freedom(
-                    windows(number - 1, low), windows(number - 1, high), POOL_SHARPNESS
-                )
-                self._pools[number] = PoolFreedom(free.threshold.unsqueeze(1), free.weights.unsqueeze(1))
 
     def bound(self, domains: Sequence[Domain], steps: int, margin: float) -> _Step:
         """Bound a batch, look for candidates, and choose splits."""
-        bounds = batch_bounds(self._linear, self._root, domains)
-        batch = _Batch(self, domains, bounds)
+        batch = Batch(self._start, domains)
         for _ in range(steps):
             if batch.step(margin):
                 break
         if steps > self._settings.steps:
-            self._keep(batch)
+            # the root's slopes become the start of all other batches
+            self._start = batch.as_start()
         upper, inputs, seen = batch.evaluate()
         candidate = self._candidate(inputs)
         values = np.minimum(batch.best, upper)
@@ -191,26 +151,17 @@ class _Search:
         splits = self._choose(kept, batch, seen, values, margin)
         return _Step(kept, tuple(map(float, values)), splits, candidate)
 
-    def _keep(self, batch: "_Batch") -> None:
-        """The root's slopes become the start of all other batches."""
-        self._slopes = {number: item.detach()[:1].clone() for number, item in batch.slopes.items()}
-        self._pools = {
-            number: PoolFreedom(item.threshold.detach()[:1].clone(), item.weights.detach()[:1].clone())
-            for number, item in batch.pools.items()
-        }
-        self._shares = batch.shares.detach()[:1].clone()
-
     def _candidate(self, inputs: Tensor) -> NDArray[np.float64] | None:
         """An input among the relaxation's maximisers at which all atoms reach zero, if there is one."""
         with torch.no_grad():
-            atoms = self._linear.module(inputs) @ self._weights.T + self._offsets
+            atoms = self._start.linear.module(inputs) @ self._start.weights.T + self._start.offsets
         values, row = atoms.amin(dim=1).max(dim=0)
         return inputs[row].cpu().numpy() if float(values) >= 0 else None
 
     def _choose(
         self,
         domains: Sequence[Domain],
-        batch: "_Batch",
+        batch: Batch,
         seen: dict[int, Tensor],
         values: FloatArray,
         margin: float,
@@ -245,7 +196,7 @@ class _Search:
         return (torch.cat(scores, dim=1) if scores else None), index
 
     def _filtered(
-        self, domains: Sequence[Domain], batch: "_Batch", options: Sequence[Sequence[Split]]
+        self, domains: Sequence[Domain], batch: Batch, options: Sequence[Sequence[Split]]
     ) -> tuple[Split | None, ...]:
         """The candidate whose children have the lowest bounds together (filtered smart branching)."""
         trials = [(row, split) for row, splits in enumerate(options) if len(splits) > 1 for split in splits]
@@ -268,114 +219,3 @@ def _split_at(index: Sequence[tuple[int, int]], position: int) -> Split:
             return Split(relu, position, True)
         position -= size
     raise IndexError("no such neuron")
-
-
-class _Batch:
-    """Free parameters of one batch of sub-problems."""
-
-    def __init__(self, search: "_Search", domains: Sequence[Domain], bounds: Bounds) -> None:
-        self._search = search
-        self._domains = tuple(domains)
-        self.bounds = bounds
-        count = len(domains)
-        linear = search._linear
-        self.slopes = {number: _repeat(item, count) for number, item in search._slopes.items()}
-        self.pools = {
-            number: PoolFreedom(_repeat(item.threshold, count), _repeat(item.weights, count))
-            for number, item in search._pools.items()
-        }
-        self._signs, first = split_signs(linear, domains)
-        self._multipliers = {number: item.requires_grad_() for number, item in first.items()}
-        self.shares = _repeat(search._shares, count)
-        self.best = np.full(count, np.inf)
-        self._optimiser = self._make_optimiser()
-
-    def _make_optimiser(self) -> torch.optim.Optimizer:
-        slopes = [*self.slopes.values(), *(item.threshold for item in self.pools.values())]
-        groups = [{"params": slopes, "lr": SLOPE_RATE}, {"params": [self.shares], "lr": SHARE_RATE}]
-        if self.pools:
-            groups.append({"params": [item.weights for item in self.pools.values()], "lr": 5 * SLOPE_RATE})
-        if self._multipliers:
-            groups.append({"params": list(self._multipliers.values()), "lr": MULTIPLIER_RATE})
-        return torch.optim.Adam(groups, betas=(0.9, 0.95))
-
-    def _freedom(self) -> Freedom:
-        splits = {number: self._signs[number] * item for number, item in self._multipliers.items()}
-        return Freedom(self.slopes, self.pools, splits)
-
-    def _rows(self) -> tuple[Tensor, Tensor]:
-        mix = self.shares / self.shares.sum(dim=1, keepdim=True).clamp(min=1e-12)
-        return (mix @ self._search._weights).unsqueeze(1), mix @ self._search._offsets
-
-    def step(self, margin: float) -> bool:
-        """One gradient step; true when every sub-problem is below ``-margin``."""
-        linear = self._search._linear
-        rows, offsets = self._rows()
-        upper = linear.upper(linear.network.output, rows, self.bounds, self._freedom())[:, 0] + offsets
-        self.best = np.minimum(self.best, upper.detach().cpu().numpy())
-        if bool((self.best < -margin).all()):
-            return True
-        self._optimiser.zero_grad()
-        torch.autograd.backward([(upper + 2 * margin).clamp(min=0).sum()])
-        self._optimiser.step()
-        for group in self._optimiser.param_groups:
-            group["lr"] *= DECAY
-        with torch.no_grad():
-            for item in (
-                *self.slopes.values(),
-                *(pool.threshold for pool in self.pools.values()),
-                self.shares,
-            ):
-                item.clamp_(0.0, 1.0)
-            for item in self._multipliers.values():
-                item.clamp_(min=0.0)
-        return False
-
-    def evaluate(self) -> tuple[FloatArray, Tensor, dict[int, Tensor]]:
-        """Bounds, the inputs that maximise them, and the coefficients on every value."""
-        linear = self._search._linear
-        seen: dict[int, Tensor] = {}
-        with torch.no_grad():
-            rows, offsets = self._rows()
-            coefficients, total = linear.to_input(
-                linear.network.output, rows, self.bounds, self._freedom(), seen
-            )
-            low, high = self.bounds.lower[0], self.bounds.upper[0]
-            inputs = torch.where(coefficients[:, 0] > 0, high, low)
-            reached = (coefficients[:, 0] * inputs).flatten(1).sum(dim=1)
-        return np.asarray((total[:, 0] + reached + offsets).cpu().numpy()), inputs, seen
-
-    def quick(self, domains: Sequence[Domain], parents: Sequence[int]) -> FloatArray:
-        """Bounds of ``domains`` with the slopes and shares of the rows ``parents``, without optimisation."""
-        linear = self._search._linear
-        bounds = batch_bounds(linear, self._search._root, domains)
-        with torch.no_grad():
-            slopes = {number: item[list(parents)] for number, item in self.slopes.items()}
-            pools = {
-                number: PoolFreedom(item.threshold[list(parents)], item.weights[list(parents)])
-                for number, item in self.pools.items()
-            }
-            signs, multipliers = split_signs(linear, domains)
-            splits = {number: signs[number] * item for number, item in multipliers.items()}
-            rows, offsets = self._rows()
-            upper = linear.upper(
-                linear.network.output, rows[list(parents)], bounds, Freedom(slopes, pools, splits)
-            )
-        return np.asarray((upper[:, 0] + offsets[list(parents)]).cpu().numpy())
-
-    def with_multipliers(self) -> tuple[Domain, ...]:
-        """The domains with their optimised multipliers, for their children."""
-        found = {number: item.detach().cpu().flatten(1) for number, item in self._multipliers.items()}
-        return tuple(
-            Domain(
-                domain.priority,
-                domain.order,
-                domain.splits,
-                tuple(float(found[split.relu][row, split.neuron]) for split in domain.splits),
-            )
-            for row, domain in enumerate(self._domains)
-        )
-
-
-def _repeat(item: Tensor, count: int) -> Tensor:
-    return item.detach().expand(count, *item.shape[1:]).clone().requires_grad_()
