@@ -5,11 +5,13 @@ is expanded by a step; where that is not robust it is shrunk toward the robust o
 the step becomes smaller when cutting does not help either.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import DisagreementError
 from ..verifier.budget import Budget
 from ..verifier.operators import FloatArray
 from ..verifier.portfolio import Verifier
@@ -104,7 +106,13 @@ class Expansion:
         return False
 
     def _ask(self, epsilons: FloatArray, budget: Budget) -> Result:
-        result = self._verifier.verify(self._at(epsilons), budget.at_most(self._settings.query_seconds))
+        started = time.monotonic()
+        try:
+            result = self._verifier.verify(self._at(epsilons), budget.at_most(self._settings.query_seconds))
+        except DisagreementError as error:
+            # what is certified already stays certified; a question that can't be judged is not robust
+            self._verifier.tell("disagreement", str(error))
+            return Result(Verdict.UNKNOWN, str(error), "none", time.monotonic() - started)
         for stage in result.stages:
             self.attack += stage.engine.startswith("falsify")
             self.bounds += stage.engine.startswith("bounds")

@@ -70,6 +70,6 @@ class Replay:
         allowed = AGREEMENT_ABSOLUTE + AGREEMENT_RELATIVE * max(1.0, float(np.abs(exact).max()))
         if not gap <= allowed:
             raise DisagreementError(
-                f"{self._network.path}: on a candidate, onnxruntime and the operators read differ by {gap:.3g} "
-                f"(allowed {allowed:.3g}); please report this network"
+                f"{self._network.path}: on a candidate, onnxruntime and float64 differ by {gap:.3g} (allowed "
+                f"{allowed:.3g}): the network is numerically unstable there, or was read wrongly"
             )

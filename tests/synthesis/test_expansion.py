@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mlverify.errors import DisagreementError
 from mlverify.synthesis.cutting import Cutting, fixed_weights
 from mlverify.synthesis.expansion import Expansion, ExpansionSettings
 from mlverify.verifier.budget import Budget
@@ -182,3 +183,23 @@ def test_sensitivity_weights_come_from_the_network(scene):
     assert kept.min() == pytest.approx(0, abs=1e-9)
     assert kept.max() > 0.1
     assert (kept <= (scene.count - 1) / scene.count + 1e-9).all()
+
+
+def test_a_question_that_can_not_be_judged_ends_nothing():
+    class Unstable(Oracle):
+        told = ""
+
+        def verify(self, problem, budget):
+            if len(self.asked) == 1:
+                self.asked.append(problem.copy())
+                raise DisagreementError("float32 and float64 differ")
+            return super().verify(problem, budget)
+
+        def tell(self, subject, message):
+            self.told = message
+
+    oracle = Unstable(script=[Verdict.HOLDS])
+    loop = run(oracle, START)
+    assert oracle.told == "float32 and float64 differ"
+    assert loop.size > sum(START)
+    assert len(oracle.asked) > 2
