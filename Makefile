@@ -1,4 +1,4 @@
-# make demo | test | check | bench: each makes the virtual environment first if need be.
+# make demo | test | check: each makes the virtual environment first if need be.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

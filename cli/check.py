@@ -28,7 +28,7 @@ from .documents import moving_region, question_of
 from .main import ExitCode
 from .options import EngineOptions, engine_options
 from .render import note
-from .results import ResultFile, Scene, Schema, read_result, read_scene
+from .results import ResultFile, Scene, Schema, load_arrays, read_result, read_scene
 from .session import interruptible, settings_of
 
 
@@ -101,7 +101,7 @@ def _check_synth(result: ResultFile, network: Network, options: EngineOptions) -
     question = top_k(len(network.labels), target, k)
     if result.fields.get("certificate") is None:
         return _prove((Problem(network, region, question, scene.image),), options)
-    arrays = _load_arrays(result.companion("certificate"))
+    arrays = load_arrays(result.companion("certificate"))
     settings = settings_of(options)
     linear = BoundsEngine(network, settings.device).linear
     proof = BoundCertificate.from_arrays(arrays).check(linear, region, question.clauses[0])
@@ -142,7 +142,7 @@ def _check_verify(result: ResultFile, network: Network, options: EngineOptions) 
     if result.get("region", dict).get("kind") == spec.KIND:
         problems = spec.problems_of(result, network)
     else:
-        problems = (_problem(result, network, _load_arrays(result.companion("arrays"))),)
+        problems = (_problem(result, network, load_arrays(result.companion("arrays"))),)
     return _replay(result, problems) if verdict == Verdict.VIOLATED else _prove(problems, options)
 
 
@@ -217,13 +217,3 @@ def _prove(problems: Sequence[Problem], options: EngineOptions) -> _Finding:
     if found.verdict is Verdict.UNKNOWN and was_pressed():
         raise KeyboardInterrupt
     return _Finding(found.verdict is Verdict.HOLDS, f"{found.engine}: {found.reason}")
-
-
-def _load_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; it belongs beside the result: copy all its files") from None
-    except Exception as error:  # a damaged archive surfaces as one of many types of zipfile, zlib and numpy
-        raise InputError(f"{path} can't be read ({error}); write the result again") from None

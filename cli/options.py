@@ -255,7 +255,11 @@ engine_options = _packed(
     EngineOptions,
     _enum_option("--solver", kind=SolverName, default=SolverName.AUTO, help="For the complete engine."),
     click.option(
-        "--timeout", type=float, callback=_positive, metavar="S", help="Seconds  [default: no limit]"
+        "--timeout",
+        type=float,
+        callback=_positive,
+        metavar="S",
+        help="Seconds  [default: no limit; synth 60]",
     ),
     _enum_option("--device", kind=DeviceName, default=DeviceName.AUTO, help="For attacks and bounds."),
     click.option("--threads", type=click.IntRange(min=1), help="CPU threads  [default: all]"),

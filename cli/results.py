@@ -215,3 +215,18 @@ def read_scene(result: ResultFile) -> Scene:
     if not fits or image.dtype.kind != "f" or layers.dtype.kind not in "iu" or mask.dtype != np.bool_:
         raise InputError(f"{path}: image, layers and mask don't fit one another; write the result again")
     return Scene(image.astype(np.float32), layers.astype(np.int64), mask)
+
+
+def load_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
+    """All arrays of an ``.npz`` file.
+
+    Raises:
+        InputError: when it is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; it belongs beside the result: copy all its files") from None
+    except Exception as error:  # a damaged archive surfaces as one of many types of zipfile, zlib and numpy
+        raise InputError(f"{path} can't be read ({error}); write the result again") from None

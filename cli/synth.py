@@ -150,6 +150,12 @@ def _choose(question: Question, target: str | None, object_: str | None, mask: P
     names = question.network.labels
     wanted = None if target is None else find_label(names, target)
     perturbed = None if object_ is None else find_label(names, object_)
+    if perturbed is not None and mask is None and perturbed not in question.predicted:
+        raise InputError(
+            f"the network does not see label '{names[perturbed]}' here (it sees "
+            f"{', '.join(names[label] for label in question.predicted)}), so it can't find its object; "
+            "mark it with --mask"
+        )
     if wanted is None:
         wanted = next((label for label in question.predicted if label != perturbed), None)
     if perturbed is None and mask is None:
@@ -243,7 +249,8 @@ def _print(question: Question, scene: _Scene, synthesis: Synthesis, output: Path
     ]
     print_table(("layer", "pixels", "epsilon", "of 255", "status"), rows, [Tone.PLAIN] * len(rows))
     click.echo(f"size {synthesis.size:.6g}; wrote {output} and the heat map {output.with_suffix('.png')}")
-    click.echo(f"{synthesis.proof.verdict}  {synthesis.seconds:.1f} s  ({synthesis.proof.engine})")
+    ended = "" if synthesis.stopped == "done" else f", stopped: {synthesis.stopped}"
+    click.echo(f"{synthesis.proof.verdict}  {synthesis.seconds:.1f} s  ({synthesis.proof.engine}){ended}")
 
 
 def _exit_code(synthesis: Synthesis, *, interrupted: bool) -> ExitCode:

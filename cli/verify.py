@@ -1,5 +1,7 @@
 """``mlverify verify``: does the property hold for every image of a neighbourhood?"""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,12 +12,14 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..synthesis.layers import read_mask
 from ..verifier.cases import verify_cases
+from ..verifier.certificate import BoundCertificate, certified
 from ..verifier.decision import Threshold, TopK
 from ..verifier.network import Tail
 from ..verifier.operators import FloatArray
 from ..verifier.portfolio import Verifier
 from ..verifier.problem import Problem
 from ..verifier.property import Property, threshold, top_k
+from ..verifier.result import Result
 from .documents import Fields, moving_region, question_fields
 from .main import ExitCode
 from .options import (
@@ -33,7 +37,7 @@ from .options import (
 )
 from .question import Question, ask
 from .render import note
-from .results import Schema, read_result, read_scene
+from .results import Schema, load_arrays, read_result, read_scene
 from .session import check_outputs, interruptible, settings_of
 from .spec import ask_spec
 from .verify_output import Asked, exit_code, report
@@ -100,12 +104,33 @@ def verify_command(
             asked = ask_spec(model, vnnlib, network_options)
         with interruptible(engine_options.timeout) as (budget, was_pressed):
             settings = replace(settings_of(engine_options), second_opinion=second_opinion)
-            result = verify_cases(Verifier(asked.network, settings, note), asked.problems, budget)
+            verifier = Verifier(asked.network, settings, note)
+            result = _by_certificate(verifier, asked.problems, epsilons)
+            if result is None:
+                result = verify_cases(verifier, asked.problems, budget)
         timed_out = budget.exhausted and not was_pressed()
         report(asked, result, network_options, output_options)
         if result_file is not None:
             write_words(result_file, asked.network, result, timed_out=timed_out)
     raise SystemExit(ExitCode.INTERRUPTED if was_pressed() else exit_code(result))
+
+
+def _by_certificate(verifier: Verifier, problems: Sequence[Problem], synthesis: Path | None) -> Result | None:
+    """The proof that a synthesis result carries for this very question, None where it has none that holds."""
+    if synthesis is None:
+        return None
+    result = read_result(synthesis, Schema.SYNTH)
+    if result.fields.get("certificate") is None:
+        return None
+    started = time.monotonic()
+    certificate = BoundCertificate.from_arrays(load_arrays(result.companion("certificate")))
+    try:
+        problem = problems[0]
+        proof = certificate.check(verifier.bounds.linear, problem.region, problem.property.clauses[0])
+    except InputError:
+        # of another network or question; the engines answer this one
+        return None
+    return certified(proof, time.monotonic() - started) if proof.proved else None
 
 
 def _outputs(output: Path | None, result_file: Path | None) -> list[Path]:
@@ -160,6 +185,8 @@ def _layered(question: Question, path: Path, mask: Path | None) -> _Box:
     scene, values = read_scene(result), result.numbers("epsilons")
     if scene.layers.shape != question.image.shape[1:] or len(values) != int(scene.layers.max()) + 1:
         raise InputError(f"{path}: its layers do not fit the image {question.image_path}")
+    if result.get("model", dict).get("sha256") != question.network.sha256:
+        note(f"{path} speaks of another network; its epsilons are asked of {question.network.path}")
     layers = np.broadcast_to(scene.layers, question.image.shape)
     return _Box(layers, values, {"kind": "layered", "epsilons": values, "from": path})
 

@@ -7,7 +7,7 @@ growing neighbourhood needs them. The search runs in float32; its result is cert
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,10 +37,16 @@ class AscentSettings:
     """Effort of the ascent.
 
     Attributes:
+        barrier: weight of the barrier at the start.
         steps: gradient steps; more rarely pay (1,000 gave 0 to 4 % over 300).
     """
 
     steps: int = 300
+    barrier: float = BARRIER_START
+
+    def variants(self) -> tuple["AscentSettings", ...]:
+        """Settings for further ascents: which one ends highest differs from image to image."""
+        return tuple(replace(self, barrier=self.barrier * factor) for factor in (0.4, 3.0, 10.0))
 
 
 class Ascent:
@@ -87,7 +93,8 @@ class Ascent:
         epsilons = log_epsilons.exp()
         self._rows.record(epsilons)
         size = (self._rows.objective * epsilons).sum()
-        barrier = BARRIER_START * (BARRIER_END / BARRIER_START) ** progress
+        first = self._settings.barrier
+        barrier = first * (BARRIER_END / first) ** progress
         loss = -size / size.detach() - barrier * torch.log(-upper).sum()
         optimiser.zero_grad()
         if self._slope_optimiser is not None:

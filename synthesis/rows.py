@@ -128,6 +128,11 @@ class CertifiedRows:
         self.slopes = None if point.slopes is None else point.slopes.trainable()
         return self
 
+    def restart(self) -> None:
+        """Forget slopes and combinations, keep the best point."""
+        self.slopes = None
+        self.subsets, self.together = [], []
+
     def set_together(self, together: Sequence[int]) -> None:
         """Choose the atoms that are bounded in combination; the newest, last one leads its rows."""
         self.together = list(together)

@@ -15,7 +15,7 @@ import torch
 
 from ..errors import DisagreementError, PropertyError
 from ..verifier.budget import Budget
-from ..verifier.certificate import BoundCertificate
+from ..verifier.certificate import BoundCertificate, certified
 from ..verifier.linear_bounds import LinearBounds
 from ..verifier.network import Network
 from ..verifier.operators import FloatArray
@@ -213,13 +213,22 @@ class _Run:
         clause = problem.question.clauses[0]
         rows = CertifiedRows(linear, where.image, where.layers, problem.weights, clause)
         climbing = self._part(ASCENT_SHARE)
-        Ascent(rows, self._settings.ascent, self._observer("ascent")).run(climbing)
+        self._climb(rows, climbing)
         self._cut_short |= climbing.exhausted
         polishing = self._part(POLISH_SHARE)
         polish(rows, self._settings.polish, polishing, self._observer("polish"))
         self._cut_short |= polishing.exhausted
         self._bounds_queries += rows.queries
         return None if rows.best is None else self._certify(rows.best)
+
+    def _climb(self, rows: CertifiedRows, budget: Budget) -> None:
+        """One ascent, and further ones with other barriers while there is time for a whole one."""
+        for ascent in (self._settings.ascent, *self._settings.ascent.variants()):
+            started = budget.remaining
+            rows.restart()
+            Ascent(rows, ascent, self._observer("ascent")).run(budget)
+            if started == float("inf") or budget.remaining < started - budget.remaining:
+                return
 
     def _observer(self, name: str) -> Callable[[float, float], None]:
         return lambda share, size: self._progress(name, share, size)
@@ -257,13 +266,7 @@ class _Run:
         self._bounds_queries += 1
         if not proof.proved:
             return None
-        reason = "linear bounds with the kept slopes exclude every violation"
-        trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
-        seconds = time.monotonic() - started
-        result = Result(
-            Verdict.HOLDS, reason, "bounds/certificate", seconds, proof.margin_bound, trusted=trusted
-        )
-        return _Certified(epsilons, result, certificate)
+        return _Certified(epsilons, certified(proof, time.monotonic() - started), certificate)
 
     # --- complete engines -----------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from .operators import FloatArray, MaxPool, Relu
 from .property import Clause
 from .region import Region
 from .relaxation import PoolFreedom
+from .result import Result, Stage, Verdict
 
 _LEVELS = 255
 Arrays = Mapping[str, NDArray[Any]]
@@ -40,6 +41,15 @@ class Proof:
 
     proved: bool
     margin_bound: float
+
+
+def certified(proof: Proof, seconds: float) -> Result:
+    """The verdict of a certificate that proves its clause."""
+    reason = "linear bounds with the kept slopes exclude every violation"
+    trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
+    engine, bound = "bounds/certificate", proof.margin_bound
+    stage = Stage(engine, Verdict.HOLDS, seconds, f"margin at most {bound:.4g}")
+    return Result(Verdict.HOLDS, reason, engine, seconds, bound, stages=(stage,), trusted=trusted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -71,9 +71,8 @@ class GurobiBackend:
 
 def _refused(model: MilpModel, reason: str) -> SolverUnavailableError:
     return SolverUnavailableError(
-        f"Gurobi's licence does not admit this program ({reason}): it has {model.columns} variables and "
-        f"{model.rows} rows, the bundled licence admits {BUNDLED_VARIABLES} and {BUNDLED_ROWS}; "
-        "install a full licence or use --solver highs"
+        f"Gurobi's licence does not admit this program of {model.columns} variables and {model.rows} rows "
+        f"({reason.split(';')[0]}); a full licence or --solver highs helps"
     )
 
 

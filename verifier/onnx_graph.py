@@ -101,6 +101,8 @@ def _read_bytes(path: Path) -> bytes:
         raise ModelFormatError(
             f"{path} is larger than 2 GB; mlverify reads networks that fit one protobuf file"
         )
+    if content.startswith((b"\x89PNG", b"\xff\xd8\xff", b"\x93NUMPY")):
+        raise ModelFormatError(f"{path} looks like an image; the order is MODEL IMAGE")
     if content[:2] == b"\x1f\x8b":
         raise ModelFormatError(f"{path} is gzip-compressed; unpack it first (gunzip)")
     return content

@@ -142,9 +142,7 @@ class Verifier:
             try:
                 return self._solve_with(GurobiBackend(), problem, known, clause, budget, settings)
             except SolverUnavailableError as error:
-                self.tell(
-                    "gurobi", f"{error}; HiGHS solves instead of Gurobi, here and from now on where need be"
-                )
+                self.tell("gurobi", f"{error}; HiGHS solves what Gurobi may not")
         return self._solve_with(HighsBackend(), problem, known, clause, budget, settings)
 
     def _solve_with(

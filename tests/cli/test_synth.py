@@ -220,6 +220,15 @@ def test_target_and_object_are_chosen(run, files, arguments, target, object_, co
     assert f"the object of '{object_}'" in shown.stdout
 
 
+def test_an_object_that_the_network_does_not_see_is_not_looked_for(run, files):
+    shown = run(
+        "synth", two_dots(files), files / "dots.png", "-o", files / "r.json", "--object", "2", *QUICK
+    )  # fmt: skip
+    assert shown.exit_code == 2
+    assert "does not see label '2' here" in shown.stderr
+    assert not (files / "r.json").exists()
+
+
 def test_one_label_needs_an_object(run, files):
     network = two_dots(files)
     arguments = (

@@ -114,6 +114,8 @@ def test_layered_epsilons_of_a_synthesis(verify, run, files):
     shown = verify("--epsilons", files / "s.json", "-o", files / "v.json")
     assert shown.exit_code == ExitCode.HOLDS
     document = json.loads((files / "v.json").read_text())
+    if json.loads((files / "s.json").read_text())["certificate"] is not None:
+        assert document["engine"] == "bounds/certificate"
     assert document["region"]["kind"] == "layered"
     assert document["region"]["epsilons"] == json.loads((files / "s.json").read_text())["epsilons"]
     assert run("check", files / "v.json", *QUICK).exit_code == 0

@@ -312,3 +312,12 @@ def test_a_certificate_with_slack_is_stretched(scene, monkeypatch):
     bare = synthesize(scene.problem(), replace(QUICK, expansion=NO_EXPANSION))
     assert kept.size >= bare.size
     assert certified(scene, kept)
+
+
+def test_time_that_is_left_goes_to_further_ascents(scene):
+    """More time never makes the search's best point smaller."""
+    one = synthesize(scene.problem(), replace(QUICK, expansion=NO_EXPANSION))
+    many = synthesize(scene.problem(), replace(QUICK, expansion=NO_EXPANSION), Budget.of_seconds(60))
+    assert many.queries.bounds > one.queries.bounds
+    assert many.size >= 0.999 * one.size
+    assert certified(scene, many)

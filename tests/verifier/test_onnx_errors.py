@@ -49,7 +49,7 @@ def test_directory(tmp_path):
         (b"", ["is empty", "export"]),
         (b"just some text, not a network\n" * 9, ["not a", "ONNX", "export"]),
         (b"\x00" * 100, ["not a", "ONNX", "export"]),
-        (PNG, ["not a", "ONNX", "export"]),
+        (PNG, ["looks like an image", "MODEL IMAGE"]),
         (gzip.compress(b"anything"), ["gzip-compressed", "gunzip"]),
     ],
 )
