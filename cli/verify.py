@@ -19,7 +19,7 @@ from ..verifier.operators import FloatArray
 from ..verifier.portfolio import Verifier
 from ..verifier.problem import Problem
 from ..verifier.property import Property, threshold, top_k
-from ..verifier.result import Result
+from ..verifier.result import Result, Stage, Verdict
 from .documents import Fields, moving_region, question_fields
 from .main import ExitCode
 from .options import (
@@ -42,6 +42,9 @@ from .session import check_outputs, interruptible, settings_of
 from .spec import ask_spec
 from .verify_output import Asked, exit_code, report
 from .words import reporting_failure, write_words
+
+# Engines that are faster than this need no line of progress.
+PATIENCE = 2.0
 
 
 @click.command("verify")
@@ -104,7 +107,7 @@ def verify_command(
             asked = ask_spec(model, vnnlib, network_options)
         with interruptible(engine_options.timeout) as (budget, was_pressed):
             settings = replace(settings_of(engine_options), second_opinion=second_opinion)
-            verifier = Verifier(asked.network, settings, note)
+            verifier = Verifier(asked.network, settings, note, _tell)
             result = _by_certificate(verifier, asked.problems, epsilons)
             if result is None:
                 result = verify_cases(verifier, asked.problems, budget)
@@ -113,6 +116,12 @@ def verify_command(
         if result_file is not None:
             write_words(result_file, asked.network, result, timed_out=timed_out)
     raise SystemExit(ExitCode.INTERRUPTED if was_pressed() else exit_code(result))
+
+
+def _tell(stage: Stage) -> None:
+    """Progress on stderr: what an engine that took its time has left open."""
+    if stage.verdict is Verdict.UNKNOWN and stage.seconds >= PATIENCE:
+        note(f"{stage.engine} is undecided after {stage.seconds:.0f} s: {stage.detail}")
 
 
 def _by_certificate(verifier: Verifier, problems: Sequence[Problem], synthesis: Path | None) -> Result | None:

@@ -59,6 +59,11 @@ def silent(message: str) -> None:
     del message
 
 
+def unwatched(stage: Stage) -> None:
+    """The observer of stages that does nothing."""
+    del stage
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How questions are answered.
@@ -83,14 +88,22 @@ class Settings:
 class Verifier:
     """Answers questions about one network; keeps what is prepared once."""
 
-    def __init__(self, network: Network, settings: Settings | None = None, notice: Notice = silent) -> None:
+    def __init__(
+        self,
+        network: Network,
+        settings: Settings | None = None,
+        notice: Notice = silent,
+        watch: Callable[[Stage], None] = unwatched,
+    ) -> None:
         """Prepare the engines.
 
         Args:
             network: the network.
             settings: solver, threads, seed, device, engines.
             notice: told once about each fallback.
+            watch: told about every stage when it ends.
         """
+        self.watch = watch
         self.network = network
         self.settings = settings or Settings()
         self.replay = Replay(network)
@@ -208,7 +221,7 @@ class _Run:
             return None
         verdict = Verdict.HOLDS if outcome.proved else Verdict.UNKNOWN
         detail = f"margin at most {outcome.margin_bound:.4g}"
-        self._stages.append(Stage("bounds/auto_LiRPA", verdict, time.monotonic() - started, detail))
+        self._done(Stage("bounds/auto_LiRPA", verdict, time.monotonic() - started, detail))
         if not outcome.proved:
             return None
         trusted = ("auto_LiRPA's bounds in float64, with a margin for rounding",)
@@ -228,7 +241,7 @@ class _Run:
         assert self._known is not None
         verdict = Verdict.HOLDS if self._known.proved else Verdict.UNKNOWN
         detail = f"margin at most {self._known.margin_bound:.4g}"
-        self._stages.append(Stage(engine, verdict, time.monotonic() - started, detail))
+        self._done(Stage(engine, verdict, time.monotonic() - started, detail))
         if not self._known.proved:
             return None
         trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
@@ -251,7 +264,7 @@ class _Run:
         started = time.monotonic()
         outcome = search()
         verdict = Verdict.VIOLATED if outcome.witness else Verdict.UNKNOWN
-        self._stages.append(Stage(engine, verdict, time.monotonic() - started, outcome.reason))
+        self._done(Stage(engine, verdict, time.monotonic() - started, outcome.reason))
         return None if outcome.witness is None else self._violated(engine, outcome.witness)
 
     def _small_milp(self) -> Result | None:
@@ -280,7 +293,7 @@ class _Run:
             if found.candidate is not None:
                 reason, witness = self._refine(found.candidate)
             verdict = _verdict(proved=found.clause.proved, witness=witness)
-            self._stages.append(Stage("bab", verdict, time.monotonic() - started, reason))
+            self._done(Stage("bab", verdict, time.monotonic() - started, reason))
             if witness is not None:
                 return self._violated("bab", witness)
             if not found.clause.proved:
@@ -322,7 +335,7 @@ class _Run:
         if outcome.candidate is not None:
             reason, witness = self._refine(outcome.candidate)
             verdict = _verdict(proved=False, witness=witness)
-        self._stages.append(Stage("milp", verdict, outcome.seconds, reason, outcome.size))
+        self._done(Stage("milp", verdict, outcome.seconds, reason, outcome.size))
         return None if witness is None else self._violated("milp", witness)
 
     def _holds(self, engine: str, bound: float, reason: str, trusted: tuple[str, ...]) -> Result:
@@ -358,6 +371,10 @@ class _Run:
     def _bound(self) -> float | None:
         known = self._known
         return known.margin_bound if known is not None and math.isfinite(known.margin_bound) else None
+
+    def _done(self, stage: Stage) -> None:
+        self._stages.append(stage)
+        self._verifier.watch(stage)
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
