@@ -267,13 +267,6 @@ def _value(
     return _placed(still, parts)
 
 
-def _falling(source: AffineMap, slope: float) -> AffineMap:
-    """The negative side of a ReLU; with slope 0 the source was never built and is not read."""
-    if slope == 0.0:
-        return AffineMap(sparse.csr_matrix(source.matrix.shape), np.zeros(len(source.constant)))
-    return AffineMap(slope * source.matrix, slope * source.constant)
-
-
 def _variables(program: ProgramBuilder, columns: IndexArray) -> AffineMap:
     return AffineMap(program.at(columns), np.zeros(len(columns)))
 

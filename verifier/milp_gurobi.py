@@ -72,7 +72,8 @@ class GurobiBackend:
 def _refused(model: MilpModel, reason: str) -> SolverUnavailableError:
     return SolverUnavailableError(
         f"Gurobi's licence does not admit this program of {model.columns} variables and {model.rows} rows "
-        f"({reason.split(';')[0]}); a full licence or --solver highs helps"
+        f"({reason.split(';')[0]}); the bundled one admits {BUNDLED_VARIABLES} and {BUNDLED_ROWS}, a full licence "
+        "or --solver highs helps"
     )
 
 
