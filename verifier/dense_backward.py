@@ -95,9 +95,7 @@ class DenseBackward:
         batch, count = rows.shape[:2]
         flat = rows.reshape(batch * count, *rows.shape[2:])
         weight = self._module.array("weight", position)
-        padded = functional.conv_transpose2d(
-            flat, weight, stride=operator.stride, groups=operator.groups, dilation=operator.dilation
-        )
+        padded = _transposed(flat, weight, operator)
         top, left, _, _ = operator.padding
         # strides that do not divide the input leave its last rows and columns unread: they get zero
         bottom = below[1] + top - padded.shape[2]
@@ -128,3 +126,17 @@ def _dense_relu(rows: Tensor, lines: ReluLines) -> tuple[list[Tensor], Tensor]:
     positive = rows.clamp(min=0)
     constant = (positive * lines.upper_shift).flatten(2).sum(dim=2)
     return [rows * lines.lower_slope + positive * (lines.upper_slope - lines.lower_slope)], constant
+
+
+def _transposed(flat: Tensor, weight: Tensor, operator: Conv) -> Tensor:
+    """The convolution transposed, (rows, channels below, height, width)."""
+    height, width = weight.shape[2:]
+    if (height, width) != operator.stride or operator.dilation != (1, 1) or operator.groups > 1:
+        return functional.conv_transpose2d(
+            flat, weight, stride=operator.stride, groups=operator.groups, dilation=operator.dilation
+        )
+    # windows that tile the input: one product does it, where torch goes image by image
+    count, channels, rows, cols = flat.shape
+    tiles = flat.permute(0, 2, 3, 1).reshape(-1, channels) @ weight.flatten(1)
+    parts = tiles.reshape(count, rows, cols, -1, height, width).permute(0, 3, 1, 4, 2, 5)
+    return parts.reshape(count, -1, rows * height, cols * width)

@@ -13,9 +13,9 @@ from torch.nn import functional
 from .bound_types import Bounds, Freedom
 from .dense_backward import DenseBackward
 from .local_backward import LocalBackward
+from .memory import keep_freed_memory
 from .network import Network
 from .operators import (
-    NONLINEAR,
     Concat,
     Conv,
     Linear,
@@ -29,6 +29,7 @@ from .operators import (
 )
 from .region import Region
 from .torch_network import TorchNetwork
+from .wanted_bounds import wanted_bounds
 
 # Bounds of inner values are widened outward by this share of their magnitude before they are used. float64
 # sums of up to 1e6 terms are exact to about 1e-10 relative; float32 ones (ascent only, never a verdict) to 1e-5.
@@ -42,11 +43,13 @@ class LinearBounds:
 
     def __init__(self, network: Network, dtype: torch.dtype = torch.float64, device: str = "cpu") -> None:
         """Prepare the weights of ``network``; float64 for verdicts, float32 for search."""
+        keep_freed_memory()
         self.network = network
         self.dtype = dtype
         self.device = torch.device(device)
         self.module = TorchNetwork(network, dtype).to(self.device)
         self._widening = WIDENING[dtype]
+        self._wanted = wanted_bounds(network)
         self._dense = DenseBackward(self.module)
         self._local = LocalBackward(self.module)
 
@@ -66,14 +69,13 @@ class LinearBounds:
         """Bounds of all values over the boxes ``[lower, upper]`` (batch, *input_shape).
 
         Interval arithmetic everywhere; inputs of ReLU and max-pool that are not themselves interval-exact
-        are tightened by a backward pass.
+        are tightened by a backward pass where a relaxation depends on them.
         """
         lowers, uppers = [lower], [upper]
-        tightened = self._worth_tightening()
         for position, operator in enumerate(self.network.operators):
             number = position + 1
             low, high = self._interval_step(position, operator, lowers, uppers)
-            if number in tightened:
+            if number in self._wanted:
                 back_low, back_high = self._backward_value(number, lowers, uppers, low, high, inner)
                 low, high = torch.maximum(low, back_low), torch.minimum(high, back_high)
             if operator.inputs and not isinstance(operator, (Relu, Reshape, Transpose, Concat, MaxPool)):
@@ -85,29 +87,6 @@ class LinearBounds:
     def _widen(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         slack = self._widening * (1.0 + torch.maximum(low.abs(), high.abs())).detach()
         return low - slack, high + slack
-
-    def _worth_tightening(self) -> set[int]:
-        """Values read by a ReLU or max-pool that depend on an earlier nonlinear operator."""
-        relaxed: set[int] = set()
-        wanted: set[int] = set()
-        for number, operator in enumerate(self.network.operators, start=1):
-            if isinstance(operator, NONLINEAR):
-                source = operator.inputs[0]
-                if source in relaxed and not self._is_elementwise_of_relu(source):
-                    wanted.add(source)
-                relaxed.add(number)
-            elif any(source in relaxed for source in operator.inputs):
-                relaxed.add(number)
-        return wanted
-
-    def _is_elementwise_of_relu(self, number: int) -> bool:
-        operator = self.network.operators[number - 1]
-        while isinstance(operator, Reshape):
-            number = operator.inputs[0]
-            if number == 0:
-                return True
-            operator = self.network.operators[number - 1]
-        return isinstance(operator, NONLINEAR)
 
     def _interval_step(
         self, position: int, operator: Operator, lowers: list[Tensor], uppers: list[Tensor]
@@ -160,7 +139,8 @@ class LinearBounds:
     ) -> tuple[Tensor, Tensor]:
         bounds = Bounds(tuple(lowers), tuple(uppers))
         if self._local.applies_to(number):
-            return self._local.bound(number, bounds, inner)
+            wanted = self._wanted[number].of(low, high)
+            return self._local.bound(number, bounds, low, high, wanted, inner)
         return self._backward_rows(number, bounds, low, high)
 
     def _backward_rows(self, number: int, bounds: Bounds, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

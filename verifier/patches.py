@@ -1,18 +1,23 @@
-"""Backward bounds of convolutional layers as local patches.
+"""Windows: which elements of an earlier value a neuron of a convolution depends on.
 
-A neuron of a convolution depends on a small window of every earlier layer. Its linear bound is kept as the
-coefficients of that window only, so bounding all neurons of a layer costs one small matrix product instead
-of one dense row per neuron.
+A neuron's linear bound is kept as the coefficients of its window only, so bounding many neurons of a layer costs
+one small matrix product instead of one dense row per neuron. Channels come last: the coefficients of one row are
+ordered by place in the window, then by channel.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-# A matrix product over whole windows does more arithmetic than a transposed convolution but runs about this
-# many times faster per operation on a CPU; beyond that ratio the transposed convolution is taken.
+from .operators import Conv, Shape
+
+# A product with the matrix of a whole window does more arithmetic than single products that are added up, but runs
+# about this many times faster per operation on a CPU; beyond that ratio the single products are taken.
 DENSE_ADVANTAGE = 8
 
 
@@ -29,91 +34,119 @@ def framed(value: Tensor, pads: tuple[int, int, int, int], fill: float = 0.0) ->
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Patches:
-    """Coefficients of row (i, j, r) on inputs (c, i * stride + a - padding, j * stride + b - padding).
-
-    Rows of one position lie next to one another, so that what their window sees is read once for all.
+class Window:
+    """Where the neurons of a bounded value, at ``positions``, look in an earlier value.
 
     Attributes:
-        coefficients: (batch, height, width, rows, channels, kernel_height, kernel_width); batch, height and
-            width may be 1 where all share them.
         positions: (height, width) of the bounded value.
-        stride: of the window in the current value.
-        padding: (top, left) by which windows start outside.
+        stride: by which windows of neighbouring positions are apart.
+        offsets: (places, 2) rows and columns of the window's places, seen from ``position * stride``.
     """
 
-    coefficients: Tensor
     positions: tuple[int, int]
     stride: tuple[int, int]
-    padding: tuple[int, int]
+    offsets: NDArray[np.int64]
 
-    @property
-    def kernel(self) -> tuple[int, int]:
-        """Height and width of the window."""
-        return self.coefficients.shape[5], self.coefficients.shape[6]
+    @classmethod
+    def of_output(cls, positions: tuple[int, int]) -> Self:
+        """Every neuron sees itself."""
+        return cls(positions, (1, 1), np.zeros((1, 2), dtype=np.int64))
 
-    def windows_of(self, value: Tensor, fill: float = 0.0) -> Tensor:
-        """What every window sees of ``value`` (batch, channels, height, width).
+    def below(self, conv: Conv) -> tuple[Self, NDArray[np.int64]]:
+        """What the window needs of the convolution's input.
 
         Returns:
-            (batch, height, width, 1, channels, kernel_height, kernel_width), which broadcasts with the
-            coefficients; positions outside the value read ``fill``.
+            the window below, and (places, kernel_height, kernel_width) the number of the place below that each
+            weight reads.
         """
-        rows, cols = self.positions
-        kernel = self.kernel
-        bottom = (rows - 1) * self.stride[0] + kernel[0] - value.shape[2] - self.padding[0]
-        right = (cols - 1) * self.stride[1] + kernel[1] - value.shape[3] - self.padding[1]
-        padded = framed(value, (self.padding[1], right, self.padding[0], bottom), fill)
-        seen = padded.unfold(2, kernel[0], self.stride[0]).unfold(3, kernel[1], self.stride[1])
-        return seen.permute(0, 2, 3, 1, 4, 5).contiguous().unsqueeze(3)
+        height, width = conv.weight.shape[2:]
+        steps = np.stack(
+            np.meshgrid(
+                np.arange(height) * conv.dilation[0] - conv.padding[0],
+                np.arange(width) * conv.dilation[1] - conv.padding[1],
+                indexing="ij",
+            ),
+            axis=-1,
+        )
+        reached = self.offsets[:, None, None] * np.array(conv.stride) + steps
+        offsets, number = np.unique(reached.reshape(-1, 2), axis=0, return_inverse=True)
+        if len(offsets) == len(number):
+            # each place is reached once, so they may stand as the weights do, and products need no reordering
+            offsets, number = reached.reshape(-1, 2), np.arange(len(number))
+        stride = (self.stride[0] * conv.stride[0], self.stride[1] * conv.stride[1])
+        return type(self)(self.positions, stride, offsets), number.reshape(reached.shape[:3])
 
-    def dot(self, value: Tensor) -> Tensor:
-        """Rows (batch, height, width, rows) of the coefficients applied to ``value``."""
-        return (self.coefficients.flatten(4) @ self.windows_of(value).flatten(4).transpose(3, 4)).squeeze(4)
+    def elements(self, shape: Shape) -> NDArray[np.int64]:
+        """Flat places (positions, places) in a plane of ``shape``; ``height * width`` for those outside of it."""
+        rows, cols = np.divmod(np.arange(self.positions[0] * self.positions[1]), self.positions[1])
+        row = rows[:, None] * self.stride[0] + self.offsets[:, 0]
+        col = cols[:, None] * self.stride[1] + self.offsets[:, 1]
+        inside = (row >= 0) & (row < shape[1]) & (col >= 0) & (col < shape[2])
+        return np.where(inside, row * shape[2] + col, shape[1] * shape[2])
 
-    def with_coefficients(self, coefficients: Tensor) -> "Patches":
-        """Other coefficients on the same windows."""
-        return Patches(coefficients, self.positions, self.stride, self.padding)
 
-    def through_conv(
-        self,
-        weight: Tensor,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
-        groups: int,
-    ) -> "Patches":
-        """Coefficients on the input of a convolution, given coefficients on its output.
+def channels_last(value: Tensor) -> Tensor:
+    """(batch, channels, height, width) as (batch, height * width + 1, channels), with zeros in the last place."""
+    flat = value.flatten(2).transpose(1, 2)
+    return torch.cat([flat, flat.new_zeros(len(flat), 1, flat.shape[2])], dim=1)
 
-        The caller must have zeroed coefficients of positions outside the convolution's output.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchConv:
+    """A convolution's step backward on coefficients of windows.
+
+    Attributes:
+        outside: (positions, places) 0 where the window leaves the convolution's output, else 1; None if it never does.
+        bias: (places * channels,).
+        weight: (channels, kernel_height * kernel_width * channels below) for single products.
+        targets: (places * kernel_height * kernel_width,) their places below; None when each has its own.
+        matrix: (places * channels, places below * channels below) of the whole window, in place of the single ones.
+        places: number of places below.
+    """
+
+    outside: Tensor | None
+    bias: Tensor
+    weight: Tensor
+    targets: Tensor | None
+    matrix: Tensor | None
+    places: int
+
+    @classmethod
+    def of(cls, conv: Conv, window: Window, weight: Tensor, bias: Tensor) -> tuple[Self, Window]:
+        """The step for windows on the convolution's output, and the window on its input.
+
+        Args:
+            conv: the convolution.
+            window: on its output.
+            weight: (channels, channels below, kernel_height, kernel_width), groups spread out.
+            bias: (channels,).
         """
-        flat = self.coefficients.reshape(-1, *self.coefficients.shape[4:])
-        kernel = tuple(
-            (size - 1) * step + gap * (width - 1) + 1
-            for size, step, gap, width in zip(self.kernel, stride, dilation, weight.shape[2:], strict=True)
-        )
-        channels = weight.shape[1] * groups
-        moved = _transposed(flat, weight, stride, dilation, groups, (channels, *kernel))
-        return Patches(
-            moved.reshape(*self.coefficients.shape[:4], channels, *kernel),
-            self.positions,
-            (self.stride[0] * stride[0], self.stride[1] * stride[1]),
-            (self.padding[0] * stride[0] + padding[0], self.padding[1] * stride[1] + padding[1]),
-        )
+        below, number = window.below(conv)
+        elements = window.elements(conv.shape)
+        inside = torch.as_tensor(elements < conv.shape[1] * conv.shape[2], device=weight.device)
+        flat = weight.permute(0, 2, 3, 1).flatten(1)
+        own = bool(len(below.offsets) == number.size)
+        targets = None if own else torch.as_tensor(number.reshape(-1), device=weight.device)
+        places = len(below.offsets)
+        matrix = None
+        if not own and places <= DENSE_ADVANTAGE * number[0].size:
+            matrix = weight.new_zeros(len(number), weight.shape[0], places, weight.shape[1])
+            parts = flat.reshape(len(flat), number[0].size, -1)
+            for place, reached in enumerate(number.reshape(len(number), -1)):
+                matrix[place][:, torch.as_tensor(reached, device=weight.device)] = parts
+            matrix = matrix.flatten(2).flatten(0, 1)
+        outside = None if bool(inside.all()) else inside.to(weight.dtype)
+        return cls(outside, bias.repeat(len(number)), flat, targets, matrix, places), below
 
-
-def _transposed(
-    flat: Tensor,
-    weight: Tensor,
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-    result: tuple[int, ...],
-) -> Tensor:
-    width_in = flat[0].numel()
-    width_out = result[0] * result[1] * result[2]
-    if width_out > DENSE_ADVANTAGE * weight[0].numel():
-        return functional.conv_transpose2d(flat, weight, stride=stride, dilation=dilation, groups=groups)
-    basis = torch.eye(width_in, dtype=flat.dtype, device=flat.device).reshape(width_in, *flat.shape[1:])
-    matrix = functional.conv_transpose2d(basis, weight, stride=stride, dilation=dilation, groups=groups)
-    return flat.reshape(len(flat), width_in) @ matrix.reshape(width_in, width_out)
+    def back(self, coefficients: Tensor) -> Tensor:
+        """(signs, rows, places * channels) to (signs, rows, places below * channels below)."""
+        signs, rows = coefficients.shape[:2]
+        if self.matrix is not None:
+            return (coefficients.flatten(0, 1) @ self.matrix).reshape(signs, rows, -1)
+        single = coefficients.reshape(-1, len(self.weight)) @ self.weight
+        if self.targets is None:
+            return single.reshape(signs, rows, -1)
+        # whole blocks of rows are added at a time
+        places = single.reshape(signs * rows, len(self.targets), -1).transpose(0, 1).flatten(1)
+        total = places.new_zeros(self.places, places.shape[1]).index_add(0, self.targets, places)
+        return total.reshape(self.places, signs * rows, -1).transpose(0, 1).reshape(signs, rows, -1)
