@@ -76,11 +76,13 @@ class AffineStep:
 
     def apply(self, inputs: Sequence[AffineMap], variables: int) -> AffineMap:
         """The operator's output in terms of the ``variables`` that its inputs speak of."""
-        matrix = sparse.csr_matrix((len(self.constant), variables))
-        constant = self.constant
+        matrix, constant = None, self.constant
         for weights, value in zip(self.matrices, inputs, strict=True):
-            matrix = matrix + weights @ value.widened(variables).matrix
+            product = weights @ value.widened(variables).matrix
+            matrix = product if matrix is None else matrix + product
             constant = constant + weights @ value.constant
+        if matrix is None:
+            matrix = sparse.csr_matrix((len(constant), variables))
         return AffineMap(sparse.csr_matrix(matrix), constant)
 
 

@@ -51,7 +51,7 @@ class LinearBounds:
         self._widening = WIDENING[dtype]
         self._wanted = wanted_bounds(network)
         self._dense = DenseBackward(self.module)
-        self._local = LocalBackward(self.module)
+        self.local = LocalBackward(self.module)
 
     def box(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds (batch, *input_shape) of some regions as tensors."""
@@ -138,9 +138,9 @@ class LinearBounds:
         inner: Freedom | None,
     ) -> tuple[Tensor, Tensor]:
         bounds = Bounds(tuple(lowers), tuple(uppers))
-        if self._local.applies_to(number):
+        if self.local.plans.applies_to(number):
             wanted = self._wanted[number].of(low, high)
-            return self._local.bound(number, bounds, low, high, wanted, inner)
+            return self.local.bound(number, bounds, low, high, wanted, inner)
         return self._backward_rows(number, bounds, low, high)
 
     def _backward_rows(self, number: int, bounds: Bounds, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

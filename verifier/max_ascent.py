@@ -8,8 +8,10 @@ from torch import Tensor
 
 from .max_bounds import Blocks, GroupFreedom, GroupLines, MaxBounds, Phases, Sweep
 
-# Steps of Adam on positions in [0, 1], on multipliers, and on convex weights of atoms.
+# Steps of Adam on positions in [0, 1], on multipliers, and on convex weights of atoms. Sub-problems start from what
+# their parent has found and get few steps; where everything starts from the default, larger steps settle sooner.
 POSITION_RATE = 0.1
+FIRST_RATE = 0.2
 MULTIPLIER_RATE = 0.2
 SHARE_RATE = 0.05
 # The rate falls by this factor per step, so that few steps settle.
@@ -72,18 +74,17 @@ class Ascent:
         objective: Objective,
         phases: Sequence[Phases],
         free: Sequence[GroupFreedom],
+        rate: float = POSITION_RATE,
     ) -> None:
-        """Take over ``free`` and the objective's weights, which are changed in place."""
+        """Take over ``free`` and the objective's weights, which are changed in place; ``rate`` is of positions."""
         self.bounds = bounds
         self.objective = objective
         self.phases = tuple(phases)
         self.free = tuple(free)
         self.best = torch.full_like(objective.weights[0], torch.inf)
         self._steps = 0
-        self._slopes = [Adam(item.slopes, POSITION_RATE) for item in free]
-        self._thresholds = [
-            None if item.thresholds is None else Adam(item.thresholds, POSITION_RATE) for item in free
-        ]
+        self._slopes = [Adam(item.slopes, rate) for item in free]
+        self._thresholds = [None if item.thresholds is None else Adam(item.thresholds, rate) for item in free]
         self._multipliers = [Adam(item.multipliers, MULTIPLIER_RATE) for item in free]
         self._decided = any(bool((phase.open < 1).any()) for phase in phases)
         self._shares = Adam(objective.weights, SHARE_RATE) if objective.members is not None else None

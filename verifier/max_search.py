@@ -42,7 +42,7 @@ class SearchSettings:
     steps: int = 4
     pool_steps: int = 10
     most_steps: int = 20
-    root_steps: int = 60
+    root_steps: int = 30
     tighten_steps: int = 12
     candidates: int = 4
     memory: int = 1 << 30

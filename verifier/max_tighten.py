@@ -16,15 +16,17 @@ from .affine import IndexArray
 from .budget import Budget
 from .interval import Interval, ValueBounds
 from .linear_bounds import WIDENING
-from .max_ascent import Ascent, Objective, default_freedom
+from .max_ascent import FIRST_RATE, Ascent, Objective, default_freedom
 from .max_bounds import GroupFreedom, GroupLines, MaxBounds
 from .max_domains import LEVELS
 from .max_program import MaxGroup, MaxProgram, max_program
 from .max_record import rounded, single_bounds
 from .network import Network
 from .operators import FloatArray
+from .patch_ascent import PatchAscent
 from .proof_record import Recorder
 from .property import Clause
+from .wanted_bounds import wanted_bounds
 
 # Steps on each group; gains after them are small against what splits gain.
 TIGHTEN_STEPS = 12
@@ -69,15 +71,40 @@ def tighten_program(
         recorder: receives the slopes; they are then rounded to bytes before they count.
         steps: gradient steps on each group.
     """
+    values, done = _tighten_patches(network, values, budget, device, recorder, steps)
     program = max_program(network, values, clause)
     record = None if recorder is None else _Record(network, recorder)
-    for number in range(len(program.groups)):
+    before = program
+    for number, group in enumerate(program.groups):
         if budget.exhausted:
             break
-        if program.groups[number].entries.matrix[:, len(program.pixels) :].nnz:
+        if group.source not in done and group.entries.matrix[:, len(program.pixels) :].nnz:
             program = _tighten_group(program, number, budget, device, record, steps)
+    if program is before:
+        return Tightened(program, values)
     values = _into_values(values, program)
     return Tightened(max_program(network, values, clause), values)
+
+
+def _tighten_patches(
+    network: Network,
+    values: ValueBounds,
+    budget: Budget,
+    device: str,
+    recorder: Recorder | None,
+    steps: int,
+) -> tuple[ValueBounds, set[int]]:
+    """Tighten convolutions near the input by patches; returns the bounds and the values that were done."""
+    ascent, done = PatchAscent(network, device), set()
+    for number, wanted in wanted_bounds(network).items():
+        if not ascent.applies_to(number) or budget.exhausted:
+            continue
+        interval = values[number]
+        chosen = np.flatnonzero(wanted.where(interval.lower, interval.upper))
+        better = ascent.tighten(number, values, chosen, steps, budget, recorder)
+        values = ValueBounds((*values.values[:number], better, *values.values[number + 1 :]))
+        done.add(number)
+    return values, done
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,7 +193,8 @@ def _bound_entries(
     weights[chosen, torch.arange(count, device=search.device) + count] = -1.0
     phases = search.undecided(1)[:number]
     blocks = search.groups[number].blocks
-    ascent = Ascent(search, Objective(blocks, weights), phases, default_freedom(search, 2 * count, number))
+    start = default_freedom(search, 2 * count, number)
+    ascent = Ascent(search, Objective(blocks, weights), phases, start, FIRST_RATE)
     for _ in range(steps):
         if budget.exhausted or ascent.step(0.0):
             break

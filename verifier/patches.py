@@ -138,15 +138,43 @@ class PatchConv:
         outside = None if bool(inside.all()) else inside.to(weight.dtype)
         return cls(outside, bias.repeat(len(number)), flat, targets, matrix, places), below
 
-    def back(self, coefficients: Tensor) -> Tensor:
-        """(signs, rows, places * channels) to (signs, rows, places below * channels below)."""
+    def back(self, coefficients: Tensor, position: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients on the input and constants (signs, rows), given coefficients on the output.
+
+        Args:
+            coefficients: (signs, rows, places * channels).
+            position: (windows,) of the windows.
+            window: (rows,) which of them a row looks through.
+        """
+        coefficients = self.inside(coefficients, position, window)
+        constant = coefficients @ self.bias
         signs, rows = coefficients.shape[:2]
         if self.matrix is not None:
-            return (coefficients.flatten(0, 1) @ self.matrix).reshape(signs, rows, -1)
+            return (coefficients.flatten(0, 1) @ self.matrix).reshape(signs, rows, -1), constant
         single = coefficients.reshape(-1, len(self.weight)) @ self.weight
         if self.targets is None:
-            return single.reshape(signs, rows, -1)
+            return single.reshape(signs, rows, -1), constant
         # whole blocks of rows are added at a time
         places = single.reshape(signs * rows, len(self.targets), -1).transpose(0, 1).flatten(1)
         total = places.new_zeros(self.places, places.shape[1]).index_add(0, self.targets, places)
-        return total.reshape(self.places, signs * rows, -1).transpose(0, 1).reshape(signs, rows, -1)
+        below = total.reshape(self.places, signs * rows, -1).transpose(0, 1)
+        return below.reshape(signs, rows, -1), constant
+
+    def forward(self, values: Tensor, position: Tensor, window: Tensor) -> Tensor:
+        """What the windows on the output hold (signs, rows, places * channels), given those on the input."""
+        signs, rows = values.shape[:2]
+        if self.matrix is not None:
+            found = values.flatten(0, 1) @ self.matrix.T
+        else:
+            below = values.reshape(signs * rows, self.places, -1)
+            if self.targets is not None:
+                below = below.index_select(1, self.targets)
+            found = below.reshape(-1, self.weight.shape[1]) @ self.weight.T
+        return self.inside(found.reshape(signs, rows, -1) + self.bias, position, window)
+
+    def inside(self, values: Tensor, position: Tensor, window: Tensor) -> Tensor:
+        """Zero in place of what lies outside the output."""
+        if self.outside is None:
+            return values
+        mask = self.outside.index_select(0, position).index_select(0, window)
+        return (values.reshape(*values.shape[:2], mask.shape[1], -1) * mask.unsqueeze(2)).flatten(2)

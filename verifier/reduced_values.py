@@ -67,13 +67,17 @@ def _still(reduction: Reduction, number: int) -> AffineMap:
 def _placed(base: AffineMap, parts: Sequence[tuple[IndexArray, AffineMap]]) -> AffineMap:
     """``base`` (whose matrix is empty) with rows replaced."""
     variables = max([base.variables, *(part.variables for _, part in parts)])
-    matrix, constant = sparse.csr_matrix((len(base.constant), variables)), base.constant.copy()
+    constant = base.constant.copy()
+    # one gather from all parts, with an empty row for what none of them replaces
+    given = [part.widened(variables).matrix for _, part in parts]
+    stacked = sparse.vstack([*given, sparse.csr_matrix((1, variables))], format="csr")
+    source = np.full(len(constant), stacked.shape[0] - 1)
+    first = 0
     for rows, part in parts:
-        where = (rows, np.arange(len(rows)))
-        scatter = sparse.csr_matrix((np.ones(len(rows)), where), shape=(len(constant), len(rows)))
-        matrix = matrix + scatter @ part.widened(variables).matrix
+        source[rows] = first + np.arange(len(rows))
         constant[rows] = part.constant
-    return AffineMap(sparse.csr_matrix(matrix), constant)
+        first += len(rows)
+    return AffineMap(stacked[source], constant)
 
 
 def _value(

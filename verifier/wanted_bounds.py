@@ -2,11 +2,13 @@
 
 from enum import Enum
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .network import Network
-from .operators import NONLINEAR, Concat, Pad, Relu, Reshape, Transpose
+from .operators import NONLINEAR, Concat, FloatArray, Pad, Relu, Reshape, Transpose
 
 _MOVES = (Reshape, Transpose, Concat, Pad)
 
@@ -17,6 +19,10 @@ class Wanted(Enum):
     OPEN = "those whose sign is open: the others make a ReLU linear whatever their bounds"
     POSITIVE = "those that may be positive: a pool reads what a ReLU leaves of them"
     ALL = "every one"
+
+    def where(self, low: FloatArray, high: FloatArray) -> NDArray[np.bool_]:
+        """The same of arrays."""
+        return np.asarray(self.of(torch.as_tensor(low), torch.as_tensor(high)).numpy())
 
     def of(self, low: Tensor, high: Tensor) -> Tensor:
         """Where elements with bounds ``low`` and ``high`` are wanted."""
