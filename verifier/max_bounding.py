@@ -12,7 +12,7 @@ from .affine import IndexArray
 from .bounds_engine import SHARE_OF_OTHERS
 from .budget import Budget
 from .linear_bounds import WIDENING
-from .max_ascent import POSITION_RATE, Ascent, Objective, default_freedom
+from .max_ascent import NEXT, Ascent, Objective, Rates, default_freedom
 from .max_bounds import FLOOR, GroupFreedom, MaxBounds, Phases, Sweep
 from .max_domains import Domain, Kept, Layout, freedom_of, phases_of, winners_of
 from .max_program import MaxGroup, MaxProgram
@@ -91,13 +91,13 @@ class Bounding:
         steps: int,
         margin: float,
         budget: Budget,
-        rate: float = POSITION_RATE,
+        rates: Rates = NEXT,
     ) -> Bounded:
         """Optimise the parameters of a batch until all bounds are below ``-margin`` or the steps are spent."""
         winners = winners_of(self.fast, self.layout, domains)
         phases = phases_of(self.fast, self.layout, winners)
         objective = self._objective(self.fast, domains)
-        ascent = Ascent(self.fast, objective, phases, freedom_of(self.fast, self.layout, domains), rate)
+        ascent = Ascent(self.fast, objective, phases, freedom_of(self.fast, self.layout, domains), rates)
         for _ in range(steps):
             if budget.exhausted or ascent.step(-2 * margin):
                 break

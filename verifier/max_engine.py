@@ -13,7 +13,7 @@ from .budget import Budget
 from .cover import AtomSet, is_proved, open_atoms
 from .interval import ValueBounds
 from .margins import proof_margin
-from .max_ascent import FIRST_RATE
+from .max_ascent import FIRST
 from .max_bounding import Bounding
 from .max_domains import Domain
 from .max_record import leaves_of
@@ -215,7 +215,7 @@ class Branching:
         still = []
         for start in range(0, len(sets), self._settings.batch):
             roots = bounding.roots(sets[start : start + self._settings.batch])
-            batch = bounding.bound(roots, self._settings.root_steps, margin, budget, FIRST_RATE)
+            batch = bounding.bound(roots, self._settings.root_steps, margin, budget, FIRST)
             self._domains += len(roots)
             for domain in bounding.confirmed(batch.domains, np.inf):
                 if len(domain.atoms) == 1:

@@ -16,7 +16,7 @@ from .affine import IndexArray
 from .budget import Budget
 from .interval import Interval, ValueBounds
 from .linear_bounds import WIDENING
-from .max_ascent import FIRST_RATE, Ascent, Objective, default_freedom
+from .max_ascent import FIRST, Ascent, Objective, default_freedom
 from .max_bounds import GroupFreedom, GroupLines, MaxBounds
 from .max_domains import LEVELS
 from .max_program import MaxGroup, MaxProgram, max_program
@@ -194,7 +194,7 @@ def _bound_entries(
     phases = search.undecided(1)[:number]
     blocks = search.groups[number].blocks
     start = default_freedom(search, 2 * count, number)
-    ascent = Ascent(search, Objective(blocks, weights), phases, start, FIRST_RATE)
+    ascent = Ascent(search, Objective(blocks, weights), phases, start, FIRST)
     for _ in range(steps):
         if budget.exhausted or ascent.step(0.0):
             break

@@ -17,7 +17,7 @@ from .budget import Budget
 from .interval import Interval, ValueBounds
 from .linear_bounds import WIDENING, LinearBounds
 from .local_backward import dot, scale_arrays
-from .max_ascent import FIRST_RATE, Adam
+from .max_ascent import FIRST, Adam
 from .max_domains import LEVELS
 from .network import Network
 from .operators import FloatArray, Relu, Scale
@@ -143,7 +143,7 @@ class _Climb:
     def climb(self, steps: int, budget: Budget) -> dict[int, Tensor]:
         """Positions after gradient steps; those of bounds that are below zero stay as they are."""
         free = self.start()
-        adams = {number: Adam(item, FIRST_RATE) for number, item in free.items()}
+        adams = {number: Adam(item, FIRST.positions) for number, item in free.items()}
         best: Tensor | None = None
         for count in range(1, steps + 1):
             if budget.exhausted:
