@@ -45,15 +45,19 @@ def evaluate_curve(curve: Curve, value: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CurveFreedom:
-    """Free parameters of :func:`curve_lines`, each in [0, 1], of the arguments' shape or broadcast with it.
+    """Free parameters of :func:`curve_lines`, of the arguments' shape or broadcast with it.
 
     Attributes:
-        above: where the upper line touches, from the first point whose tangent stays above to the right end.
-        below: where the lower line touches, from the last point whose tangent stays below to the left end.
+        above: in [0, 1], where the upper line touches, from the first point whose tangent stays above to the right end.
+        below: in [0, 1], where the lower line touches, from the last point whose tangent stays below to the left end.
+        first_above: that first point, for the upper line; any number gives a valid line. None to search it.
+        first_below: the same for the function turned around the origin, on the turned interval.
     """
 
     above: Tensor
     below: Tensor
+    first_above: Tensor | None = None
+    first_below: Tensor | None = None
 
 
 def curve_lines(curve: Curve, lower: Tensor, upper: Tensor, free: CurveFreedom | None = None) -> CurveLines:
@@ -65,14 +69,18 @@ def curve_lines(curve: Curve, lower: Tensor, upper: Tensor, free: CurveFreedom |
         upper: likewise, same shape.
         free: where tangents touch; None for about the smallest area.
     """
-    upper_slope, upper_shift = _line_above(curve, lower, upper, None if free is None else free.above)
-    lower_slope, mirrored = _line_above(curve, -upper, -lower, None if free is None else free.below)
+    above, below = (None, None) if free is None else (free.above, free.below)
+    first_above, first_below = (None, None) if free is None else (free.first_above, free.first_below)
+    upper_slope, upper_shift = _line_above(curve, lower, upper, above, first_above)
+    lower_slope, mirrored = _line_above(curve, -upper, -lower, below, first_below)
     return CurveLines(lower_slope, _turned(curve) - mirrored, upper_slope, upper_shift)
 
 
 def initial_curve_freedom(curve: Curve, lower: Tensor, upper: Tensor) -> CurveFreedom:
     """Free parameters at which lines are what :func:`curve_lines` picks by itself."""
-    return CurveFreedom(_default_position(curve, lower, upper), _default_position(curve, -upper, -lower))
+    first_above, first_below = _left_tangent(curve, lower, upper), _left_tangent(curve, -upper, -lower)
+    above, below = _middle(lower, upper, first_above), _middle(-upper, -lower, first_below)
+    return CurveFreedom(above, below, first_above, first_below)
 
 
 def curve_slope(curve: Curve, value: Tensor) -> Tensor:
@@ -88,22 +96,25 @@ def _turned(curve: Curve) -> float:
     return 1.0 if curve is Curve.SIGMOID else 0.0
 
 
-def _default_position(curve: Curve, lower: Tensor, upper: Tensor) -> Tensor:
-    """The middle, or the tangent through the left end where that touches beyond it."""
-    first = _left_tangent(curve, lower, upper)
+def _middle(lower: Tensor, upper: Tensor, first: Tensor) -> Tensor:
+    """The position of the middle, or 0 where that does not reach the first point."""
     room = upper - first
     offset = ((lower + upper) / 2 - first) / torch.where(room > 0, room, torch.ones_like(room))
     return offset.clamp(0.0, 1.0)
 
 
-def _line_above(curve: Curve, lower: Tensor, upper: Tensor, position: Tensor | None) -> tuple[Tensor, Tensor]:
+def _line_above(
+    curve: Curve, lower: Tensor, upper: Tensor, position: Tensor | None, first: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Slope and shift of a line that is not below the function anywhere on the interval."""
-    touching = _left_tangent(curve, lower, upper)
+    touching = _left_tangent(curve, lower, upper) if first is None else first
+    # whatever was given: not where the function is convex
+    touching = torch.where(upper <= 0, upper, torch.maximum(touching, lower.clamp(min=0)))
     if position is None:
         touch = torch.maximum(touching, (lower + upper) / 2)
     else:
         touch = touching + position * (upper - touching)
-    # never beyond the interval, and never where the function is convex
+    # never beyond the interval
     touch = torch.minimum(torch.maximum(touch, touching), upper)
     low, high = evaluate_curve(curve, lower), evaluate_curve(curve, upper)
     steep, shallow = curve_slope(curve, lower), curve_slope(curve, upper)

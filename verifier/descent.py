@@ -68,12 +68,11 @@ class _Adam:
         """One step down; what ``total`` does not depend on stays."""
         self._steps += 1
         bias, square_bias = 1 - MEAN**self._steps, 1 - SQUARE**self._steps
-        gradients = torch.autograd.grad(total, self._parameters, allow_unused=True)
+        # slopes of inner bounds are not used: they get zeros, and stay
+        gradients = torch.autograd.grad(total, self._parameters, allow_unused=True, materialize_grads=True)
         for parameter, gradient, mean, square, rate in zip(
             self._parameters, gradients, self._means, self._squares, self._rates, strict=True
         ):
-            if gradient is None:
-                continue
             gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
             mean.mul_(MEAN).add_(gradient, alpha=1 - MEAN)
             square.mul_(SQUARE).addcmul_(gradient, gradient, value=1 - SQUARE)

@@ -1,7 +1,7 @@
 """The free parameters of relaxations, gathered for gradient steps (alpha-CROWN, Xu et al. 2021)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -112,7 +112,7 @@ class FreeSlopes:
             for number, item in self.rows.pool.items()
         }
         curve = {
-            number: CurveFreedom(per_row(item.above), per_row(item.below))
+            number: replace(item, above=per_row(item.above), below=per_row(item.below))
             for number, item in self.rows.curve.items()
         }
         relu = {number: per_row(item) for number, item in self.rows.relu.items()}
@@ -141,4 +141,6 @@ def _curve(operator: SShaped, bounds: Bounds, source: int, rows: int) -> CurveFr
         item.unsqueeze(1).expand(-1, rows, *item.shape[1:]).clone().requires_grad_()
         for item in (free.above.detach(), free.below.detach())
     )
-    return CurveFreedom(above, below)
+    assert free.first_above is not None
+    assert free.first_below is not None
+    return CurveFreedom(above, below, free.first_above.unsqueeze(1), free.first_below.unsqueeze(1))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 EXACT = np.longdouble
 CURVES = list(Curve)
 positions = st.none() | st.tuples(st.floats(0, 1), st.floats(0, 1))
+firsts = st.none() | st.floats(-10, 10) | st.floats(-1e6, 1e6)
 ends = st.one_of(
     st.floats(-6, 6), st.floats(-1e-6, 1e-6), st.floats(-60, 60), st.floats(-1e6, 1e6), st.just(0.0)
 )
@@ -34,8 +35,11 @@ def exactly(curve: Curve, value: NDArray[np.longdouble]) -> NDArray[np.longdoubl
     return np.where(value >= 0, 1 / (1 + small), small / (1 + small))
 
 
-def lines_on(curve: Curve, low: float, high: float, free: tuple[float, float] | None = None) -> CurveLines:
-    chosen = None if free is None else CurveFreedom(double(free[0]), double(free[1]))
+def lines_on(
+    curve: Curve, low: float, high: float, free: tuple[float, float] | None = None, first: float | None = None
+) -> CurveLines:
+    points = None if first is None else double(first)
+    chosen = None if free is None else CurveFreedom(double(free[0]), double(free[1]), points, points)
     return curve_lines(curve, double(low), double(high), chosen)
 
 
@@ -54,10 +58,11 @@ def points_between(low: float, high: float) -> NDArray[np.longdouble]:
 
 @pytest.mark.skipif(np.finfo(EXACT).nmant < 63, reason="no floats longer than float64 here")
 @settings(max_examples=400, deadline=None)
-@given(curve=st.sampled_from(CURVES), low=ends, width=widths, free=positions)
-def test_lines_never_cross_the_function(curve, low, width, free):
+@given(curve=st.sampled_from(CURVES), low=ends, width=widths, free=positions, first=firsts)
+def test_lines_never_cross_the_function(curve, low, width, free, first):
+    """Wherever tangents touch, and from whatever point on they are looked for."""
     high = low + width
-    lines = lines_on(curve, low, high, free)
+    lines = lines_on(curve, low, high, free, first)
     points = points_between(low, high)
     values = exactly(curve, points)
     upper = EXACT(lines.upper_slope.item()) * points + EXACT(lines.upper_shift.item())
