@@ -1,4 +1,4 @@
-"""The way from a convolution back to the input through convolutions, scales and activations: constants, and look-ups."""
+"""The way from a convolution back to the input through convolutions, scales and activations: constants and look-ups."""
 
 from dataclasses import dataclass
 
