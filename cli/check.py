@@ -117,7 +117,7 @@ def _check_synth(result: ResultFile, network: Network, options: EngineOptions) -
 
 
 def _prove_again(problem: Problem, certificate: BoundCertificate | None, options: EngineOptions) -> _Finding:
-    if certificate is not None:
+    if certificate is not None and not problem.network.curves:
         checked = prove((problem,), (proof_of(problem, certificate),))
         if checked.proved:
             return _by_checker(checked)

@@ -64,6 +64,7 @@ def _facts(network: Network) -> list[tuple[str, str]]:
         ("parameters", f"{network.parameters:,}"),
         ("ReLU neurons", f"{network.neurons:,}"),
         ("max-pool outputs", f"{network.pools:,}"),
+        *([("sigmoid and tanh neurons", f"{network.curved_neurons:,}")] if network.curves else []),
         ("operators", f"{len(network.operators)} after folding"),
         (
             "scores",
@@ -141,6 +142,7 @@ def _network_fields(network: Network) -> dict[str, object]:
         "parameters": network.parameters,
         "relu_neurons": network.neurons,
         "max_pool_outputs": network.pools,
+        "curved_neurons": network.curved_neurons,
         "tail": network.tail.value,
         "labels": list(network.labels),
         "k": network.k,

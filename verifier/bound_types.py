@@ -1,11 +1,14 @@
 """What linear bound propagation takes and gives: bounds of all values, and free parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from .curves import CurveFreedom
 from .interval import Interval, ValueBounds
 from .relaxation import PoolFreedom
 
@@ -34,6 +37,11 @@ class Bounds:
             upper.append(torch.where(crossed, mine[1], high))
         return Bounds(tuple(lower), tuple(upper))
 
+    def select(self, regions: Sequence[int] | NDArray[np.int64]) -> "Bounds":
+        """The bounds of some regions only."""
+        rows = torch.as_tensor(regions, device=self.lower[0].device)
+        return Bounds(tuple(item[rows] for item in self.lower), tuple(item[rows] for item in self.upper))
+
     def detached(self) -> "Bounds":
         """The same numbers without gradients."""
         return Bounds(
@@ -58,7 +66,9 @@ class Freedom:
     Attributes:
         relu: positions of lower slopes in [0, 1], (batch, rows, *shape), keyed by the ReLU's own value.
         pool: parameters of pools, keyed by the pool's own value.
+        curve: parameters of S-shaped functions, (batch, rows, *shape), keyed by their own value.
     """
 
     relu: Mapping[int, Tensor] = field(default_factory=dict)
     pool: Mapping[int, PoolFreedom] = field(default_factory=dict)
+    curve: Mapping[int, CurveFreedom] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .bound_types import Bounds, Freedom
+from .curves import CurveLines, curve_lines
 from .operators import (
     Concat,
     Constant,
@@ -17,6 +18,7 @@ from .operators import (
     Relu,
     Reshape,
     Scale,
+    SShaped,
     Sum,
     Transpose,
 )
@@ -26,7 +28,10 @@ from .torch_network import TorchNetwork
 
 
 class DenseBackward:
-    """Steps through the operators of one network; rows have shape (batch, rows, *shape of the value)."""
+    """Steps through the operators of one network.
+
+    Rows have shape (batch, rows, *shape of the value); a batch of 1 stands for rows that all regions share.
+    """
 
     def __init__(self, module: TorchNetwork) -> None:
         """Use the weights of ``module``."""
@@ -53,6 +58,9 @@ class DenseBackward:
             case MaxPool():
                 lines_pool = self._pool_lines(value, source, bounds, free)
                 return self._pool(value, operator, rows, lines_pool, bounds.lower[source].shape)
+            case SShaped():
+                low, high = bounds.lower[source].unsqueeze(1), bounds.upper[source].unsqueeze(1)
+                return _dense_curve(rows, curve_lines(operator.curve, low, high, free.curve.get(value)))
             case Sum():
                 return [sign * rows for sign in operator.signs], 0.0
             case Concat():
@@ -110,6 +118,7 @@ class DenseBackward:
     def _pool(
         self, value: int, operator: MaxPool, rows: Tensor, lines: PoolLines, below: torch.Size
     ) -> tuple[list[Tensor], Tensor]:
+        rows = rows.expand(below[0], -1, *rows.shape[2:])
         flat = rows.flatten(2)
         positive, negative = flat.clamp(min=0), flat.clamp(max=0)
         constant = (positive * lines.upper_shift + negative * lines.lower_shift).sum(dim=2)
@@ -124,8 +133,23 @@ class DenseBackward:
 
 def _dense_relu(rows: Tensor, lines: ReluLines) -> tuple[list[Tensor], Tensor]:
     positive = rows.clamp(min=0)
-    constant = (positive * lines.upper_shift).flatten(2).sum(dim=2)
-    return [rows * lines.lower_slope + positive * (lines.upper_slope - lines.lower_slope)], constant
+    moved = torch.addcmul(rows * lines.lower_slope, positive, lines.upper_slope - lines.lower_slope)
+    return [moved], _summed(positive, lines.upper_shift)
+
+
+def _dense_curve(rows: Tensor, lines: CurveLines) -> tuple[list[Tensor], Tensor]:
+    positive, negative = rows.clamp(min=0), rows.clamp(max=0)
+    moved = torch.addcmul(positive * lines.upper_slope, negative, lines.lower_slope)
+    return [moved], _summed(positive, lines.upper_shift) + _summed(negative, lines.lower_shift)
+
+
+def _summed(rows: Tensor, shifts: Tensor) -> Tensor:
+    """Sums (batch, rows) of rows times shifts, which all rows share where their axis has length 1."""
+    if shifts.shape[1] == 1 and len(rows) == 1:
+        return shifts.flatten(1) @ rows[0].flatten(1).T
+    if shifts.shape[1] == 1:
+        return (rows.flatten(2) @ shifts.flatten(2).transpose(1, 2)).squeeze(2)
+    return (rows * shifts).flatten(2).sum(dim=2)
 
 
 def _transposed(flat: Tensor, weight: Tensor, operator: Conv) -> Tensor:

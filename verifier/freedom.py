@@ -1,14 +1,15 @@
 """The free parameters of relaxations, gathered for gradient steps (alpha-CROWN, Xu et al. 2021)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .bound_types import Bounds, Freedom
+from .curves import CurveFreedom, initial_curve_freedom
 from .linear_bounds import LinearBounds
-from .operators import MaxPool, Relu
+from .operators import MaxPool, Relu, SShaped
 from .relaxation import PoolFreedom, initial_pool_freedom
 
 # Start of the lower bound of a pool: exp(10) to 1 in favour of the input with the largest centre, which
@@ -32,8 +33,18 @@ class FreeSlopes:
     inner: Freedom
 
     @classmethod
-    def initial(cls, linear: LinearBounds, bounds: Bounds, rows: int) -> "FreeSlopes":
-        """Parameters that start where the default relaxations are."""
+    def initial(
+        cls, linear: LinearBounds, bounds: Bounds, rows: int, *, curves: bool = False
+    ) -> "FreeSlopes":
+        """Parameters that start where the default relaxations are.
+
+        Args:
+            linear: for the network.
+            bounds: of all values.
+            rows: bounded rows per region.
+            curves: whether S-shaped functions have parameters too; kept certificates have none.
+        """
+        curve: dict[int, CurveFreedom] = {}
         relu: dict[int, Tensor] = {}
         inner: dict[int, Tensor] = {}
         pool: dict[int, PoolFreedom] = {}
@@ -46,12 +57,15 @@ class FreeSlopes:
                 relu[number] = position.unsqueeze(1).expand(shape).clone().requires_grad_()
             elif isinstance(operator, MaxPool):
                 pool[number] = _pool(linear, number, bounds, source, rows)
-        return cls(Freedom(relu, pool), Freedom(inner))
+            elif isinstance(operator, SShaped) and curves:
+                curve[number] = _curve(operator, bounds, source, rows)
+        return cls(Freedom(relu, pool, curve), Freedom(inner))
 
     def positions(self) -> list[Tensor]:
         """Parameters that live in [0, 1]."""
         thresholds = [pool.threshold for pool in self.rows.pool.values()]
-        return [*self.rows.relu.values(), *self.inner.relu.values(), *thresholds]
+        touching = [item for pair in self.rows.curve.values() for item in (pair.above, pair.below)]
+        return [*self.rows.relu.values(), *self.inner.relu.values(), *thresholds, *touching]
 
     def weights(self) -> list[Tensor]:
         """Parameters without a range."""
@@ -97,9 +111,14 @@ class FreeSlopes:
             number: PoolFreedom(per_row(item.threshold), per_row(item.weights))
             for number, item in self.rows.pool.items()
         }
+        curve = {
+            number: replace(item, above=per_row(item.above), below=per_row(item.below))
+            for number, item in self.rows.curve.items()
+        }
         relu = {number: per_row(item) for number, item in self.rows.relu.items()}
         return FreeSlopes(
-            Freedom(relu, pool), Freedom({number: inner(item) for number, item in self.inner.relu.items()})
+            Freedom(relu, pool, curve),
+            Freedom({number: inner(item) for number, item in self.inner.relu.items()}),
         )
 
 
@@ -114,3 +133,14 @@ def _pool(linear: LinearBounds, number: int, bounds: Bounds, source: int, rows: 
     threshold = free.threshold.unsqueeze(1).expand(-1, rows, -1)
     weights = free.weights.unsqueeze(1).expand(-1, rows, -1, -1)
     return PoolFreedom(threshold.clone().requires_grad_(), weights.clone().requires_grad_())
+
+
+def _curve(operator: SShaped, bounds: Bounds, source: int, rows: int) -> CurveFreedom:
+    free = initial_curve_freedom(operator.curve, bounds.lower[source], bounds.upper[source])
+    above, below = (
+        item.unsqueeze(1).expand(-1, rows, *item.shape[1:]).clone().requires_grad_()
+        for item in (free.above.detach(), free.below.detach())
+    )
+    assert free.first_above is not None
+    assert free.first_below is not None
+    return CurveFreedom(above, below, free.first_above.unsqueeze(1), free.first_below.unsqueeze(1))

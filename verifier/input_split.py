@@ -17,8 +17,10 @@ from torch import Tensor
 from .bound_types import Bounds
 from .budget import Budget
 from .cover import is_proved
+from .descent import descended
 from .linear_bounds import LinearBounds
-from .margins import proof_margin
+from .margins import ROUNDING, proof_margin
+from .narrowing import narrowed
 from .operators import FloatArray
 from .property import Clause
 from .region import Region
@@ -26,6 +28,14 @@ from .region import Region
 # Halving more dimensions than this needs more boxes than any other engine needs splits.
 MOST_INPUTS = 12
 BATCH = 512
+# Fewer boxes at once where a box has so many numbers that a batch would take seconds.
+BATCH_NUMBERS = 1_000_000
+# Gradient steps on the lines of a box that is still open cost about as much as bounding it. They go on as long as they
+# close this share of the boxes (recent ones count most), and are tried again every so many batches.
+STEPS = 5
+CLOSING_SHARE = 0.25
+FORGETTING = 0.8
+RETRY = 8
 # Open boxes; each keeps two numbers per moving input and its bound.
 MOST_BOXES = 2_000_000
 
@@ -75,15 +85,24 @@ class InputSplit:
         """
         if linear.dtype is not torch.float64:
             raise ValueError("boxes are bounded in float64")
-        self._linear = linear
+        narrow = narrowed(linear.network, region)
+        self._linear = linear if narrow is None else LinearBounds(narrow, linear.dtype, str(linear.device))
+        self._is_narrow = narrow is not None
         self._region = region
         self._clauses = tuple(clauses)
+        # what is folded away was as large as this
+        self._least_margin = ROUNDING * float(np.abs([region.lower, region.upper]).max())
         self._moving = np.flatnonzero((region.lower < region.upper).reshape(-1))
         self._lower = region.lower.reshape(1, -1)[:, self._moving].astype(np.float64)
         self._upper = region.upper.reshape(1, -1)[:, self._moving].astype(np.float64)
         self._bounds = np.full(1, np.inf)
         self._closed = -np.inf
         self._seen = 0
+        network = self._linear.network
+        numbers = sum(int(np.prod(network.shape_of(value))) for value in range(len(network.operators) + 1))
+        self._batch = max(1, min(BATCH, BATCH_NUMBERS // numbers))
+        self._turn = 0
+        self._stepped = self._closed_by_steps = 0.0
 
     def run(self, budget: Budget) -> SplitOutcome:
         """Go on until all boxes are closed, or something ends it."""
@@ -94,7 +113,7 @@ class InputSplit:
                 return self._ended(SplitEnd.FULL)
             lower, upper, before = self._take()
             with torch.no_grad():
-                bounds, scores, point = self._bounded(lower, upper)
+                bounds, scores, point = self._bounded(lower, upper, budget)
             self._seen += len(lower)
             bounds = np.minimum(bounds, before)
             proved = bounds < 0
@@ -114,7 +133,7 @@ class InputSplit:
 
     def _take(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """The boxes with the largest bounds."""
-        count = min(BATCH, len(self._bounds))
+        count = min(self._batch, len(self._bounds))
         order = np.argsort(self._bounds, kind="stable")
         chosen, rest = order[-count:], order[:-count]
         taken = self._lower[chosen], self._upper[chosen], self._bounds[chosen]
@@ -141,27 +160,32 @@ class InputSplit:
         self._bounds = np.concatenate([self._bounds, bounds, bounds])
         return bool(inside.any(axis=1).all())
 
-    def _whole(self, part: FloatArray) -> Tensor:
+    def _whole(self, part: FloatArray) -> FloatArray:
         """Boxes' corners (boxes, moving) as inputs (boxes, *input_shape)."""
         full = np.broadcast_to(self._region.lower.reshape(1, -1), (len(part), self._region.lower.size)).copy()
         full[:, self._moving] = part
-        return self._linear.tensor(full.reshape(len(part), *self._region.shape))
+        return full.reshape(len(part), *self._region.shape)
+
+    def _inputs(self, part: FloatArray) -> Tensor:
+        """Boxes' corners (boxes, moving) as what the bounded network reads."""
+        return self._linear.tensor(part if self._is_narrow else self._whole(part))
 
     def _bounded(
-        self, lower: FloatArray, upper: FloatArray
+        self, lower: FloatArray, upper: FloatArray, budget: Budget
     ) -> tuple[FloatArray, FloatArray, NDArray[np.float64] | None]:
         """Margins of boxes (negative where proved), worth of halving each input, and a candidate."""
-        low, high = self._whole(lower), self._whole(upper)
+        low, high = self._inputs(lower), self._inputs(upper)
         bounds = self._linear.propagate(low, high)
-        margin = proof_margin(bounds, self._linear.network.output)
+        margin = max(self._least_margin, proof_margin(bounds, self._linear.network.output))
         worst = np.full(len(lower), -np.inf)
         scores = np.zeros(lower.shape)
         points = [(low + high) / 2]
         for clause in self._clauses:
             atoms, slopes, reached = self._atoms(clause, bounds)
             points.append(reached)
+            proved = _proved(clause, atoms, margin)
+            atoms, proved = self._lowered(clause, bounds, atoms, proved, margin, budget)
             value = np.sort(atoms, axis=1)[:, clause.atoms - clause.needed]
-            proved = np.array([_refuted(clause, row, margin) for row in atoms])
             # a bound that does not prove must not look as if it did
             value = np.where(proved, np.minimum(value, -margin), np.maximum(value, 0.0))
             scores += np.where(proved, 0.0, 1.0)[:, None] * slopes * (upper - lower)
@@ -171,8 +195,8 @@ class InputSplit:
     def _atoms(self, clause: Clause, bounds: Bounds) -> tuple[FloatArray, FloatArray, Tensor]:
         """Upper bounds (boxes, atoms), slopes of inputs, and where the bound that decides is largest.
 
-        The slope is the steepest of an atom in each moving input (boxes, moving); the points are inputs
-        (boxes, *input_shape).
+        The slope is the steepest of an atom in each moving input (boxes, moving); the points are inputs of
+        the bounded network.
         """
         linear = self._linear
         rows = linear.tensor(clause.weights).unsqueeze(0).expand(bounds.batch, -1, -1)
@@ -186,8 +210,32 @@ class InputSplit:
         decides = np.argsort(values, axis=1)[:, clause.atoms - clause.needed]
         rising = slopes[torch.arange(len(flat)), torch.as_tensor(decides)] > 0
         reached = torch.where(rising, bounds.upper[0], bounds.lower[0])
-        steepest = flat.abs().amax(dim=1).cpu().numpy()[:, self._moving]
+        steepest = flat.abs().amax(dim=1).cpu().numpy()
+        steepest = steepest if self._is_narrow else steepest[:, self._moving]
         return np.where(np.isnan(values), np.inf, values), np.nan_to_num(steepest), reached
+
+    def _lowered(
+        self,
+        clause: Clause,
+        bounds: Bounds,
+        atoms: FloatArray,
+        proved: NDArray[np.bool_],
+        margin: float,
+        budget: Budget,
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Atoms' bounds after gradient steps on the boxes that are open, where steps have paid so far."""
+        left = np.flatnonzero(~proved)
+        self._turn += 1
+        pays = self._closed_by_steps >= CLOSING_SHARE * self._stepped
+        if not len(left) or not (pays or self._turn % RETRY == 0):
+            return atoms, proved
+        lowered = descended(self._linear, clause, bounds.select(left), STEPS, budget)
+        atoms, proved = atoms.copy(), proved.copy()
+        atoms[left] = np.minimum(atoms[left], lowered)
+        proved[left] = _proved(clause, atoms[left], margin)
+        self._stepped = FORGETTING * self._stepped + len(left)
+        self._closed_by_steps = FORGETTING * self._closed_by_steps + int(proved[left].sum())
+        return atoms, proved
 
     def _candidate(self, points: Tensor) -> NDArray[np.float64] | None:
         """Among some inputs one at which a clause holds, or None."""
@@ -196,8 +244,14 @@ class InputSplit:
             margins = clause.margin(scores)
             best = int(np.nan_to_num(margins, nan=-np.inf).argmax())
             if margins[best] >= 0:
-                return np.asarray(points[best].cpu().numpy(), dtype=np.float64)
+                found = np.asarray(points[best].cpu().numpy(), dtype=np.float64)
+                return self._whole(found[None])[0] if self._is_narrow else found
         return None
+
+
+def _proved(clause: Clause, uppers: FloatArray, margin: float) -> NDArray[np.bool_]:
+    """Which rows of bounds (boxes, atoms) leave too few atoms to violate the clause."""
+    return np.array([_refuted(clause, row, margin) for row in uppers], dtype=np.bool_)
 
 
 def _refuted(clause: Clause, upper: FloatArray, margin: float) -> bool:

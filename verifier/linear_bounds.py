@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .bound_types import Bounds, Freedom
+from .curves import evaluate_curve
 from .dense_backward import DenseBackward
 from .local_backward import LocalBackward
 from .memory import keep_freed_memory
@@ -24,16 +25,20 @@ from .operators import (
     Relu,
     Reshape,
     Scale,
+    SShaped,
     Sum,
     Transpose,
 )
 from .region import Region
+from .shallow_backward import ShallowBackward
 from .torch_network import TorchNetwork
 from .wanted_bounds import wanted_bounds
 
 # Bounds of inner values are widened outward by this share of their magnitude before they are used. float64
 # sums of up to 1e6 terms are exact to about 1e-10 relative; float32 ones (ascent only, never a verdict) to 1e-5.
 WIDENING = {torch.float64: 1e-10, torch.float32: 2e-6}
+# An S-shaped function that varies by less than this over an interval is as good as constant there.
+SATURATED = 1e-9
 # Dense rows go backward in slices whose largest intermediate tensor has about this many numbers (256 MB in float64).
 DENSE_NUMBERS = 32_000_000
 
@@ -52,6 +57,7 @@ class LinearBounds:
         self._wanted = wanted_bounds(network)
         self._dense = DenseBackward(self.module)
         self.local = LocalBackward(self.module)
+        self._shallow = ShallowBackward(self.module)
 
     def box(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds (batch, *input_shape) of some regions as tensors."""
@@ -68,7 +74,7 @@ class LinearBounds:
     def propagate(self, lower: Tensor, upper: Tensor, inner: Freedom | None = None) -> Bounds:
         """Bounds of all values over the boxes ``[lower, upper]`` (batch, *input_shape).
 
-        Interval arithmetic everywhere; inputs of ReLU and max-pool that are not themselves interval-exact
+        Interval arithmetic everywhere; inputs of nonlinear operators that are not themselves interval-exact
         are tightened by a backward pass where a relaxation depends on them.
         """
         lowers, uppers = [lower], [upper]
@@ -144,23 +150,46 @@ class LinearBounds:
         return self._backward_rows(number, bounds, low, high)
 
     def _backward_rows(self, number: int, bounds: Bounds, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Dense rows for the neurons whose sign interval arithmetic leaves open in some region."""
+        """Dense rows for the neurons whose bounds matter to a reader in some region."""
         flat_low, flat_high = low.flatten(1), high.flatten(1)
-        chosen = torch.nonzero(((flat_low < 0) & (flat_high > 0)).any(dim=0)).flatten()
+        chosen = torch.nonzero(self._matters(number, flat_low, flat_high).any(dim=0)).flatten()
         if len(chosen) == 0:
             return low, high
         widest = max(int(np.prod(shape)) for shape in self._shapes_below(number))
         slice_rows = max(1, DENSE_NUMBERS // (widest * bounds.batch * 2))
         lows, highs = [], []
         for part in torch.split(chosen, slice_rows):
-            rows = functional.one_hot(part, flat_low.shape[1]).to(self.dtype)
-            both = torch.cat([rows, -rows]).unsqueeze(0).expand(bounds.batch, -1, -1)
-            extreme = self.upper(number, both.reshape(*both.shape[:2], *low.shape[1:]), bounds)
+            extreme = self._extremes(number, part, bounds)
             highs.append(extreme[:, : len(part)])
             lows.append(-extreme[:, len(part) :])
         new_low = flat_low.index_copy(1, chosen, torch.cat(lows, dim=1))
         new_high = flat_high.index_copy(1, chosen, torch.cat(highs, dim=1))
         return new_low.reshape(low.shape), new_high.reshape(high.shape)
+
+    def _matters(self, number: int, low: Tensor, high: Tensor) -> Tensor:
+        """Neurons (batch, size) whose sign is open, and those on which an S-shaped function varies."""
+        matters = (low < 0) & (high > 0)
+        for operator in self.network.operators:
+            if isinstance(operator, SShaped) and operator.inputs[0] == number:
+                varies = evaluate_curve(operator.curve, high) - evaluate_curve(operator.curve, low)
+                matters = matters | (varies > SATURATED)
+        return matters
+
+    def _extremes(self, number: int, neurons: Tensor, bounds: Bounds) -> Tensor:
+        """Upper bounds (batch, 2 * neurons) of some neurons of a value, and of their negatives."""
+        if self._shallow.applies_to(number):
+            return self._shallow.extremes(number, neurons, bounds)
+        operator = self.network.operators[number - 1]
+        if isinstance(operator, Linear) and len(operator.shape) == 1:
+            # the matrix's own rows, where a product with unit rows would only pick them
+            weight = self.module.array("weight", number - 1)[neurons]
+            bias = self.module.array("bias", number - 1)[neurons]
+            both = torch.cat([weight, -weight]).unsqueeze(0)
+            return self.upper(operator.inputs[0], both, bounds) + torch.cat([bias, -bias])
+        shape = self.network.shape_of(number)
+        rows = functional.one_hot(neurons, int(np.prod(shape))).to(self.dtype)
+        both = torch.cat([rows, -rows]).reshape(1, -1, *shape)
+        return self.upper(number, both, bounds)
 
     def _shapes_below(self, number: int) -> list[tuple[int, ...]]:
         return [self.network.shape_of(value) for value in range(number + 1)]
@@ -172,7 +201,7 @@ class LinearBounds:
 
         Args:
             number: the value that ``rows`` reads.
-            rows: (batch, rows, *shape of the value).
+            rows: (batch, rows, *shape of the value), or a batch of 1 that all regions share.
             bounds: of all values below it.
             free: parameters of the relaxations; None for the default lines.
         """

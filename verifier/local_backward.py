@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from .bound_types import Bounds, Freedom
-from .operators import Relu, Scale
+from .curves import curve_lines
+from .operators import Relu, Scale, SShaped
 from .patch_plan import PatchPlan, PatchPlans, Rows
 from .patches import channels_last
 from .relaxation import relu_lines
@@ -16,7 +17,7 @@ PATCH_NUMBERS = 250_000
 
 
 class LocalBackward:
-    """Bounds neurons of a convolution together, through convolutions, scales and ReLUs."""
+    """Bounds neurons of a convolution together, through convolutions, scales and activations."""
 
     def __init__(self, module: TorchNetwork) -> None:
         """Use the weights of ``module``."""
@@ -58,7 +59,11 @@ class LocalBackward:
     def _values(
         self, plan: PatchPlan, bounds: Bounds, inner: Freedom | None
     ) -> dict[int, tuple[Tensor, ...]]:
-        """What the steps look up, by number: for ReLUs slopes, their gap and shifts; for scales scale and shift."""
+        """What the steps look up, by number.
+
+        For ReLUs lower slopes, the gap to the upper ones and upper shifts; for S-shaped functions slopes and shifts
+        of the upper and of the lower lines; for scales scale and shift.
+        """
         found: dict[int, tuple[Tensor, ...]] = {}
         for step in plan.steps:
             if isinstance(step.operator, Relu):
@@ -68,6 +73,10 @@ class LocalBackward:
                 lines = relu_lines(low, high, step.operator.negative_slope, free)
                 gap = lines.upper_slope - lines.lower_slope
                 looked_up: tuple[Tensor, ...] = (lines.lower_slope, gap, lines.upper_shift)
+            elif isinstance(step.operator, SShaped):
+                source = step.operator.inputs[0]
+                curve = curve_lines(step.operator.curve, bounds.lower[source], bounds.upper[source])
+                looked_up = (curve.upper_slope, curve.upper_shift, curve.lower_slope, curve.lower_shift)
             elif isinstance(step.operator, Scale):
                 looked_up = scale_arrays(self._module, step.number, step.operator)
             else:
@@ -101,6 +110,10 @@ def _bound_rows(plan: PatchPlan, values: dict[int, tuple[Tensor, ...]], rows: Ro
         if len(seen) == 2:
             total = total + dot(coefficients, seen[1])
             coefficients = coefficients * seen[0]
+        elif len(seen) == 4:
+            positive, negative = coefficients.clamp(min=0), coefficients.clamp(max=0)
+            total = total + dot(positive, seen[1]) + dot(negative, seen[3])
+            coefficients = torch.addcmul(positive * seen[0], negative, seen[2])
         else:
             positive = coefficients.clamp(min=0)
             total = total + dot(positive, seen[2])

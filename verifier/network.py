@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .operators import MaxPool, Operator, Relu, Shape
+from .operators import MaxPool, Operator, Relu, Shape, SShaped
 from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -70,6 +70,16 @@ class Network:
     def neurons(self) -> int:
         """Number of ReLU neurons."""
         return sum(_size(op.shape) for op in self.operators if isinstance(op, Relu))
+
+    @property
+    def curves(self) -> tuple[SShaped, ...]:
+        """The S-shaped operators; without any the network is piecewise linear."""
+        return tuple(op for op in self.operators if isinstance(op, SShaped))
+
+    @property
+    def curved_neurons(self) -> int:
+        """Number of neurons with an S-shaped activation."""
+        return sum(_size(op.shape) for op in self.curves)
 
     @property
     def pools(self) -> int:

@@ -1,10 +1,10 @@
-"""Readers of piecewise-linear activations: Relu, LeakyRelu and Clip."""
+"""Readers of activations: Relu, LeakyRelu, Clip, and inner Sigmoid and Tanh."""
 
 import numpy as np
 import onnx
 
 from .onnx_builder import Attributes, Builder, refuse
-from .operators import Relu, Scale
+from .operators import Curve, Relu, Scale, SShaped
 
 # Exporters write an absent limit as the largest float32, or as infinity.
 _NO_LIMIT = float(np.finfo(np.float32).max)
@@ -16,6 +16,13 @@ def read_relu(builder: Builder, node: onnx.NodeProto, source: int, attributes: A
     if not 0.0 <= slope < 1.0:
         raise refuse(node, f"its negative slope {slope} must be in [0, 1)")
     return builder.append(Relu(node.name or node.output[0], (source,), builder.shape(source), slope))
+
+
+def read_curve(builder: Builder, node: onnx.NodeProto, source: int, attributes: Attributes) -> int:
+    """Sigmoid and Tanh between layers."""
+    del attributes
+    curve = Curve(node.op_type.lower())
+    return builder.append(SShaped(node.name or node.output[0], (source,), builder.shape(source), curve))
 
 
 def read_clip(builder: Builder, node: onnx.NodeProto, source: int, attributes: Attributes) -> int:

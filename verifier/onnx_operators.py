@@ -5,7 +5,7 @@ import onnx
 
 from ..errors import ModelFormatError
 from .network import TAIL_OPERATORS
-from .onnx_activations import read_clip, read_relu
+from .onnx_activations import read_clip, read_curve, read_relu
 from .onnx_affine import (
     BINARY,
     read_batch_normalization,
@@ -159,7 +159,9 @@ _READERS: dict[str, Reader] = {
     "ReduceMean": read_reduce_mean,
     "Relu": read_relu,
     "Reshape": read_reshape,
+    "Sigmoid": read_curve,
     "Squeeze": read_squeeze,
+    "Tanh": read_curve,
     "Transpose": read_transpose,
     "Unsqueeze": read_unsqueeze,
 }

@@ -7,6 +7,7 @@ unless neighbouring affine operators were folded (then float64 products of them)
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,4 +110,18 @@ class MaxPool(Operator):
     windows: NDArray[np.int64]
 
 
-NONLINEAR = (Relu, MaxPool)
+class Curve(StrEnum):
+    """Bounded increasing functions, convex below zero and concave above, with ``f(x) + f(-x) = 2 f(0)``."""
+
+    SIGMOID = "sigmoid"
+    TANH = "tanh"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SShaped(Operator):
+    """An S-shaped function of every element."""
+
+    curve: Curve
+
+
+NONLINEAR = (Relu, MaxPool, SShaped)

@@ -1,11 +1,11 @@
-"""The way from a convolution back to the input through convolutions, scales and ReLUs: constants, and look-ups."""
+"""The way from a convolution back to the input through convolutions, scales and activations: constants and look-ups."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .operators import Conv, Relu, Scale
+from .operators import Conv, Relu, Scale, SShaped
 from .patches import PatchConv, Window
 from .torch_network import TorchNetwork
 
@@ -72,7 +72,7 @@ class PatchStep:
     """
 
     number: int
-    operator: Conv | Relu | Scale
+    operator: Conv | Relu | SShaped | Scale
     reads: Reader
     conv: PatchConv | None
 
@@ -111,12 +111,12 @@ class PatchPlans:
         self._plans: dict[int, PatchPlan] = {}
 
     def applies_to(self, number: int) -> bool:
-        """Whether the value is a convolution above nothing but convolutions, scales and ReLUs."""
+        """Whether the value is a convolution above nothing but convolutions, scales and activations."""
         if not isinstance(self._network.operators[number - 1], Conv):
             return False
         while number > 0:
             operator = self._network.operators[number - 1]
-            if not isinstance(operator, (Conv, Relu, Scale)) or len(operator.shape) != 3:
+            if not isinstance(operator, (Conv, Relu, SShaped, Scale)) or len(operator.shape) != 3:
                 return False
             number = operator.inputs[0]
         return True
@@ -138,7 +138,7 @@ class PatchPlans:
         number = operator.inputs[0]
         while number > 0:
             below = self._network.operators[number - 1]
-            assert isinstance(below, (Conv, Relu, Scale))
+            assert isinstance(below, (Conv, Relu, SShaped, Scale))
             conv, reads = None, self._reader(window, number, weight.device)
             if isinstance(below, Conv):
                 conv, window = PatchConv.of(below, window, *self._weights(number, below))

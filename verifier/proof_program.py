@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UnsupportedOperatorError
 from .network import Network
 from .operators import FloatArray, MaxPool, Relu
 from .proof_affine import Affine, affine
@@ -31,7 +32,14 @@ class Program:
 
     @classmethod
     def of(cls, network: Network) -> "Program":
-        """Read the operators."""
+        """Read the operators.
+
+        Raises:
+            UnsupportedOperatorError: for an S-shaped one, which is no maximum.
+        """
+        for curve in network.curves:
+            hint = "certificates are of networks of ReLU and max-pool; ask without one"
+            raise UnsupportedOperatorError(curve.curve.title(), curve.name, hint)
         steps: list[Step] = []
         for operator in network.operators:
             if isinstance(operator, Relu | MaxPool):

@@ -14,7 +14,7 @@ from .interval import ValueBounds
 from .margins import proof_margin
 from .max_engine import BabResult, Branching, Recording
 from .milp import MilpOutcome, MilpVerdict
-from .operators import FloatArray
+from .operators import FloatArray, SShaped
 from .problem import Problem
 from .proof_alone import refute_alone
 from .proof_certificate import Certificate
@@ -56,6 +56,7 @@ class Run:
         if verifier.settings.certify:
             # a MILP's proof is the solver's word
             self._engines -= {Engine.MILP}
+        self._curves = verifier.network.curves
 
     def decide(self) -> Result:
         """Go through the engines."""
@@ -118,6 +119,11 @@ class Run:
         """Bounds with optimised slopes, on what the first bounds have left of the network."""
         if self._known is None or not self._engines & {Engine.BOUNDS, Engine.BAB}:
             return None
+        started = time.monotonic()
+        if self._curves:
+            region, question = self._problem.region, self._problem.property
+            self._known = self._verifier.bounds.descend(region, question, self._known, self._budget)
+            return self._after_bounds("bounds/alpha-crown", started)
         self._branchings = [
             Branching(
                 self._problem.network,
@@ -132,7 +138,6 @@ class Run:
                 zip(self._problem.property.clauses, self._known.clauses, strict=True)
             )
         ]
-        started = time.monotonic()
         for position, known in enumerate(self._known.clauses):
             if not known.proved and not self._budget.exhausted:
                 self._learn(position, self._branchings[position].bound(self._budget))
@@ -182,7 +187,8 @@ class Run:
         return self._split_inputs(self._budget.at_most(SHORT_SECONDS))
 
     def _long_split(self) -> Result | None:
-        return self._split_inputs(self._budget.at_most(SPLIT_SHARE * self._budget.remaining))
+        share = 1.0 if self._curves else SPLIT_SHARE
+        return self._split_inputs(self._budget.at_most(share * self._budget.remaining))
 
     def _split_inputs(self, budget: Budget) -> Result | None:
         """Halve the region where few inputs move."""
@@ -211,7 +217,7 @@ class Run:
 
     def _bab(self, budget: Budget) -> Result | None:
         """Branch and bound on every open clause; its proofs stay for the MILP."""
-        if self._known is None or Engine.BAB not in self._engines:
+        if self._known is None or Engine.BAB not in self._engines or self._curves:
             return None
         for position, branching in enumerate(self._branchings):
             if self._known.clauses[position].proved:
@@ -260,7 +266,7 @@ class Run:
         return refined.reason, refined.witness
 
     def _milp(self) -> Result | None:
-        if self._known is None or Engine.MILP not in self._engines:
+        if self._known is None or Engine.MILP not in self._engines or self._curves:
             return None
         worst = -math.inf
         for position, clause in enumerate(self._known.clauses):
@@ -322,6 +328,8 @@ class Run:
             reason = "time limit"
         else:
             reason = self._stages[-1].detail if self._stages else "no engine was asked"
+            if self._curves and self._engines & {Engine.BAB, Engine.MILP}:
+                reason = f"{reason}; {_inexpressible(self._curves[0])}"
         engine = self._stages[-1].engine if self._stages else "none"
         return Result(
             Verdict.UNKNOWN, reason, engine, self._seconds(), self._bound(), None, tuple(self._stages)
@@ -337,6 +345,13 @@ class Run:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
+
+
+def _inexpressible(curve: SShaped) -> str:
+    return (
+        f"branch and bound on neurons and the MILP can't express {curve.curve.title()} (node '{curve.name}'), "
+        f"and inputs are halved where at most {MOST_INPUTS} move"
+    )
 
 
 def _verdict(*, proved: bool, witness: Witness | None) -> Verdict:

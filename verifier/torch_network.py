@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .curves import evaluate_curve
 from .network import Network
 from .operators import (
     Concat,
@@ -19,6 +20,7 @@ from .operators import (
     Relu,
     Reshape,
     Scale,
+    SShaped,
     Sum,
     Transpose,
 )
@@ -66,6 +68,8 @@ class TorchNetwork(nn.Module):
                 return functional.relu(inputs[0])
             case MaxPool():
                 return self.gather_windows(position, inputs[0]).amax(dim=-1).reshape(batch, *operator.shape)
+            case SShaped():
+                return evaluate_curve(operator.curve, inputs[0])
             case Sum():
                 return operator.signs[0] * inputs[0] + operator.signs[1] * inputs[1]
             case Concat():

@@ -24,6 +24,7 @@ IMAGE_STEPS = (
     "branch", "concat", "concat-constant", "transpose", "negate",
 )  # fmt: skip
 VECTOR_STEPS = ("dense", "relu", "leaky", "scale", "residual", "concat", "matmul")
+CURVES = ("sigmoid", "tanh")
 
 
 @dataclass(slots=True)
@@ -66,6 +67,8 @@ class GraphWriter:
                 self.add("Relu", self.shape)
             case "leaky":
                 self.add("LeakyRelu", self.shape, alpha=float(self.rng.choice([0.0, 0.01, 0.3, 0.9])))
+            case "sigmoid" | "tanh":
+                self.add(kind.title(), self.shape)
             case "negate":
                 self.add("Neg", self.shape)
             case "scale":
@@ -229,14 +232,19 @@ class GraphWriter:
         self.add("Gemm", (labels,), self.constant(weight), self.constant(bias), transB=1)
 
 
-def random_network(path: Path, rng: np.random.Generator, *, tiny: bool = False) -> Network:
+def random_network(
+    path: Path, rng: np.random.Generator, *, tiny: bool = False, curved: bool = False
+) -> Network:
     """A random network, written to ``path`` and loaded from it (and so checked against onnxruntime).
 
     Args:
         path: of the file.
         rng: the source of everything random.
         tiny: few neurons, so that all activation patterns can be enumerated.
+        curved: with Sigmoid and Tanh between layers, always before the last one.
     """
+    image_steps = (*IMAGE_STEPS, *CURVES, *CURVES) if curved else IMAGE_STEPS
+    vector_steps = (*VECTOR_STEPS, *CURVES) if curved else VECTOR_STEPS
     labels = int(rng.integers(2, 6))
     image = bool(rng.integers(3))
     size = (int(rng.integers(1, 3)), *map(int, rng.integers(1 if tiny else 2, 3 if tiny else 5, size=2)))
@@ -247,11 +255,14 @@ def random_network(path: Path, rng: np.random.Generator, *, tiny: bool = False) 
     if preprocessing.layout is Layout.NHWC:
         writer.add("Transpose", shape, perm=[0, 3, 1, 2])
     if image:
-        for kind in rng.choice(IMAGE_STEPS, size=int(rng.integers(1, 3 if tiny else 7))):
+        for kind in rng.choice(image_steps, size=int(rng.integers(1, 3 if tiny else 7))):
             writer.step(str(kind))
         writer.to_vector()
-    for kind in rng.choice(VECTOR_STEPS, size=int(rng.integers(0, 3 if tiny else 4))):
+    for kind in rng.choice(vector_steps, size=int(rng.integers(0, 3 if tiny else 4))):
         writer.step(str(kind))
+    if curved:
+        writer.step("dense")
+        writer.step(str(rng.choice(CURVES)))
     writer.scores(labels, duplicate=writer.one_in(6))
     tail = TAILS[int(rng.integers(len(TAILS)))]
     if tail:

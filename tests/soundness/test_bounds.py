@@ -7,6 +7,7 @@ import pytest
 import torch
 from mlverify.errors import ModelFormatError
 from mlverify.verifier.bound_types import Bounds, Freedom
+from mlverify.verifier.curves import CurveFreedom
 from mlverify.verifier.freedom import FreeSlopes
 from mlverify.verifier.linear_bounds import LinearBounds
 from mlverify.verifier.network import Network
@@ -21,10 +22,10 @@ SLACK = {torch.float64: 1e-12, torch.float32: 1e-5}
 REGIONS = 3
 
 
-def network_of(seed: int, folder: Path) -> tuple[Network, np.random.Generator]:
+def network_of(seed: int, folder: Path, *, curved: bool = False) -> tuple[Network, np.random.Generator]:
     rng = np.random.default_rng(seed)
     try:
-        return random_network(folder / "random.onnx", rng), rng
+        return random_network(folder / "random.onnx", rng, curved=curved), rng
     except ModelFormatError as error:
         # onnxruntime merges a Pad into the pool after it and then refuses its own pool
         if "onnxruntime can't load it" in str(error):
@@ -34,14 +35,18 @@ def network_of(seed: int, folder: Path) -> tuple[Network, np.random.Generator]:
 
 def random_slopes(linear: LinearBounds, bounds: Bounds, rows: int) -> FreeSlopes:
     """Slopes anywhere in their range, for inner values and rows."""
-    start = FreeSlopes.initial(linear, bounds, rows).detached()
+    start = FreeSlopes.initial(linear, bounds, rows, curves=True).detached()
     relu = {number: torch.rand_like(item) for number, item in start.rows.relu.items()}
     pool = {
         number: PoolFreedom(torch.rand_like(item.threshold), 3 * torch.randn_like(item.weights))
         for number, item in start.rows.pool.items()
     }
+    curve = {
+        number: CurveFreedom(torch.rand_like(item.above), torch.rand_like(item.below))
+        for number, item in start.rows.curve.items()
+    }
     inner = {number: torch.rand_like(item).round() for number, item in start.inner.relu.items()}
-    return FreeSlopes(Freedom(relu, pool), Freedom(inner))
+    return FreeSlopes(Freedom(relu, pool, curve), Freedom(inner))
 
 
 def values_at(network: Network, rng: np.random.Generator, region: Region) -> list[Tensor]:
@@ -52,9 +57,10 @@ def values_at(network: Network, rng: np.random.Generator, region: Region) -> lis
         return TorchNetwork(network, torch.float64).values(torch.tensor(np.concatenate(points)))
 
 
-def check_containment(seed: int, folder: Path) -> None:
+def check_containment(seed: int, folder: Path, *, curved: bool = False) -> None:
     """Everything that is true of one random network."""
-    network, rng = network_of(seed, folder)
+    network, rng = network_of(seed, folder, curved=curved)
+    assert bool(network.curves) is curved
     torch.manual_seed(seed)
     image = random_image(rng, network.input_shape)
     regions = [random_region(rng, image) for _ in range(REGIONS)]
@@ -85,9 +91,9 @@ def check_containment(seed: int, folder: Path) -> None:
                 assert (scores @ weights.T <= upper[row].double() + allowed).all(), dtype
 
 
-def check_point(seed: int, folder: Path) -> None:
+def check_point(seed: int, folder: Path, *, curved: bool = False) -> None:
     """A box of one point: bounds are the forward value."""
-    network, rng = network_of(seed, folder)
+    network, rng = network_of(seed, folder, curved=curved)
     image = random_image(rng, network.input_shape)
     linear = LinearBounds(network)
     with torch.no_grad():
@@ -110,13 +116,20 @@ def test_a_box_of_one_point_gives_the_forward_value(seed, tmp_path):
     check_point(seed, tmp_path)
 
 
+@pytest.mark.parametrize("seed", range(2000, 2050))
+def test_bounds_of_curved_networks(seed, tmp_path):
+    check_containment(seed, tmp_path, curved=True)
+    check_point(seed, tmp_path, curved=True)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("curved", [False, True])
 @pytest.mark.parametrize("block", range(30))
-def test_many_more_bounds(block, tmp_path):
+def test_many_more_bounds(block, curved, tmp_path):
     for seed in range(10_000 + 100 * block, 10_100 + 100 * block):
         try:
-            check_containment(seed, tmp_path)
-            check_point(seed, tmp_path)
+            check_containment(seed, tmp_path, curved=curved)
+            check_point(seed, tmp_path, curved=curved)
         except pytest.skip.Exception:
             continue
 

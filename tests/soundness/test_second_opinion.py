@@ -12,6 +12,7 @@ from mlverify.verifier.network import Network
 from mlverify.verifier.onnx_reader import load_network
 from mlverify.verifier.region import Region
 from onnx_factory import conv_network, dense_network
+from onnx_graphs import Graph
 from soundness.random_networks import logits_at, points_of, random_image, random_network
 
 # our inner bounds are widened by 1e-10, which weights of order one carry on
@@ -64,3 +65,26 @@ def test_random_networks(tmp_path: Path, seed):
         compare(random_network(tmp_path / "net.onnx", np.random.default_rng(seed)), seed, tighter=False)
     except (SolverUnavailableError, ModelFormatError) as error:
         pytest.skip(str(error)[:80])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("middle", ["Sigmoid", "Tanh"])
+def test_curves(tmp_path, middle, seed):
+    compare(load_network(conv_network(tmp_path / "net.onnx", middle=middle, seed=seed)), seed, tighter=False)
+
+
+@pytest.mark.parametrize("eps", [0.02, 0.1, 0.4])
+@pytest.mark.parametrize("middle", ["Sigmoid", "Tanh"])
+def test_lines_of_curves_are_tighter_on_average(tmp_path, middle, eps):
+    """One lucky tangent can be theirs; over layers and rows ours leave the smaller gap."""
+    graph = Graph(10, seed=1)
+    value = graph.add(middle, graph.dense("input", 10, 20))
+    value = graph.add(middle, graph.dense(value, 20, 20))
+    network = graph.read(tmp_path, graph.dense(value, 20, 4))
+    rng = np.random.default_rng(2)
+    region, weights = Region.linf(rng.random(10).astype(np.float32), eps), rng.normal(size=(6, 4))
+    linear = LinearBounds(network)
+    with torch.no_grad():
+        bounds = linear.propagate(*linear.box([region]))
+        ours = linear.upper(network.output, linear.tensor(weights)[None], bounds)[0].numpy()
+    assert ours.mean() <= LirpaBounds(network).upper(region, weights).mean() + ROUNDING

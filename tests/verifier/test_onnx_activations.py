@@ -112,7 +112,23 @@ def test_softmax_over_other_axes_is_refused(tmp_path, opset, axis):
         graph.read(tmp_path, value)
 
 
-@pytest.mark.parametrize("operator", ["Sigmoid", "Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("operator", ["Sigmoid", "Tanh"])
+def test_curves_between_layers(tmp_path, operator, opset):
+    graph = Graph(4, opset=opset)
+    value = graph.dense(graph.add(operator, graph.dense("input", 4, 5), name="inner"), 5)
+    network = graph.read(tmp_path, graph.add("Sigmoid", value, name="outer"))
+    assert (network.tail, [item.name for item in network.curves]) == (Tail.SIGMOID, ["inner"])
+    assert (network.neurons, network.curved_neurons) == (0, 5)
+
+
+def test_a_last_tanh_stays(tmp_path):
+    graph = Graph(4)
+    network = graph.read(tmp_path, graph.add("Tanh", graph.dense("input", 4)))
+    assert (network.tail, operators(network)) == (Tail.NONE, ["Linear", "SShaped"])
+
+
+@pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax"])
 def test_the_same_function_inside_is_refused(tmp_path, operator):
     graph = Graph(4)
     value = graph.dense(graph.add(operator, "input", name="inner"), 4)

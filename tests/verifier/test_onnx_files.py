@@ -4,17 +4,19 @@ import gzip
 from pathlib import Path
 
 import pytest
-from mlverify.errors import UnsupportedOperatorError
+from mlverify.verifier.budget import Budget
 from mlverify.verifier.onnx_reader import load_network
+from mlverify.verifier.portfolio import Verifier
+from mlverify.verifier.problem import Problem
+from mlverify.verifier.result import Verdict
+from mlverify.verifier.vnnlib import read_vnnlib
 from onnx_graphs import agreed, operators
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 MULLOC = sorted((SHARED / "mulloc").glob("*.onnx"))
 VNNCOMP = sorted((SHARED / "vnncomp").glob("*/onnx/*.onnx.gz"))
 ACAS = [path for path in VNNCOMP if path.name.startswith("ACASXU")]
-# its inner Sigmoid is not piecewise linear
-REFUSED = [path for path in VNNCOMP if path.parts[-3] == "dist_shift"]
-OTHERS = [path for path in VNNCOMP if path not in (*ACAS, *REFUSED)]
+OTHERS = [path for path in VNNCOMP if path not in ACAS]
 
 pytestmark = pytest.mark.skipif(not MULLOC or not VNNCOMP, reason=f"no published networks in {SHARED}")
 
@@ -50,10 +52,14 @@ def test_all_acas_xu_networks(path, tmp_path):
 
 
 def test_all_are_there():
-    assert (len(MULLOC), len(ACAS), len(OTHERS), len(REFUSED)) == (8, 45, 12, 1)
+    assert (len(MULLOC), len(ACAS), len(OTHERS)) == (8, 45, 13)
 
 
-@pytest.mark.parametrize("path", REFUSED, ids=_name)
-def test_an_inner_sigmoid_is_refused_by_name(path, tmp_path):
-    with pytest.raises(UnsupportedOperatorError, match=r"Sigmoid of node 'Sigmoid_6'.*last function"):
-        load_network(_unpacked(path, tmp_path))
+@pytest.mark.parametrize(("index", "verdict"), [(3677, Verdict.HOLDS), (1561, Verdict.VIOLATED)])
+def test_questions_about_a_network_with_a_sigmoid_inside(tmp_path, index, verdict):
+    folder = SHARED / "vnncomp" / "dist_shift"
+    network = load_network(_unpacked(folder / "onnx" / "mnist_concat.onnx.gz", tmp_path))
+    spec = _unpacked(folder / "vnnlib" / f"index{index}_delta0.13.vnnlib.gz", tmp_path)
+    (case,) = read_vnnlib(spec, network)
+    found = Verifier(network).verify(Problem(network, case.region, case.property), Budget.of_seconds(20))
+    assert found.verdict is verdict
