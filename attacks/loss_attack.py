@@ -73,7 +73,7 @@ def climb(engine: Apgd | Pgd, slopes: Field, task: Task, gradients_per_step: int
         InputError: the ball is not an L-infinity ball.
     """
     if task.ball.norm is not Norm.LINF:
-        raise InputError("this method searches L-infinity balls; use TkmlAp, MlCw or Jma for an L2 budget")
+        raise InputError("this method searches L-infinity balls; use TkML-AP, ML-CW or JMA for an L2 budget")
     lower, upper = task.ball.box(task.images)
     if task.flips.aim is Aim.MOST:
         slopes = remember = _Remember(slopes, task)
