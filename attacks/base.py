@@ -219,7 +219,7 @@ def _checked_task(
     generator: torch.Generator | None,
     stop: Stop | None,
 ) -> Task:
-    if not images.is_floating_point() or images.dim() < 2 or not bool(((images >= 0) & (images <= 1)).all()):
+    if not images.is_floating_point() or images.dim() < 2 or not _in_range(images):
         raise InputError(
             "the images to attack need the shape (images, ...) and floating-point pixels in [0, 1]; "
             "divide 8-bit values by 255"
@@ -242,6 +242,13 @@ def _checked_task(
         generator=generator or torch.Generator().manual_seed(0),
         stop=stop or (lambda: False),
     )
+
+
+def _in_range(images: Tensor) -> bool:
+    if not images.numel():
+        return True
+    least, most = images.aminmax()
+    return bool(least >= 0) and bool(most <= 1)
 
 
 def _judge(task: Task, attempt: Attempt, seconds: float) -> AttackRecord:
