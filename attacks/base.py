@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..memory import keep_freed_memory
 from .ball import Ball, Norm
 from .box import Stop, per_row
 from .decision import Decision, Threshold
 from .flips import Flips, Goal
-
-# glibc learns from blocks of up to 32 MiB.
-_FREED_BLOCK = 31 * 2**20
 
 Network = Callable[[Tensor], Tensor]
 """Maps images (rows, *input_shape) in [0, 1] to scores (rows, labels): a torch module or any callable."""
@@ -193,21 +191,11 @@ class Attack(ABC):
                 the network does not give.
         """
         task = _checked_task(model, images, flips, ball, decision, generator, stop)
-        _keep_freed_memory(task.images)
+        keep_freed_memory()
         begun = time.perf_counter()
         attempt = self.search(task)
         seconds = time.perf_counter() - begun
         return _judge(task, attempt, seconds)
-
-
-def _keep_freed_memory(images: Tensor) -> None:
-    """Let the C library keep what a gradient step frees; the next step needs as much.
-
-    glibc returns freed memory to the system above a threshold, twice the largest block that it has given back
-    so far. Steps on small networks lie just above: fetching the pages again took a fifth of their time.
-    """
-    if images.device.type == "cpu":
-        torch.empty(_FREED_BLOCK, dtype=torch.uint8)
 
 
 def _checked_task(
