@@ -111,7 +111,7 @@ class Apgd:
         for taken in range(1, self.steps + 1):
             if (not self.exhaust and run.best.solved(boxes)) or (stop is not None and stop()):
                 return run.best.per_box(boxes, taken - 1)
-            run.advance(field, self.momentum if taken > 1 else 1.0)
+            run.advance(field, self.momentum if taken > 1 else 1.0, final=taken == self.steps)
             if taken in checkpoints:
                 run.review(self.rho * (taken - since))
                 since = taken
@@ -135,7 +135,7 @@ class _Run:
         self.reviewed = slope.values.clone()
         self.halved = torch.zeros_like(slope.success)
 
-    def advance(self, field: Field, momentum: float) -> None:
+    def advance(self, field: Field, momentum: float, final: bool) -> None:
         """One step of equation (1) of the reference and the evaluation of where it leads."""
         move = per_row(self.step, self.points) * self.width * self.slope.direction
         ahead = clamp(self.points + move, self.lower, self.upper)
@@ -144,7 +144,7 @@ class _Run:
         )
         self.previous, self.points = self.points, clamp(ahead, self.lower, self.upper)
         before = self.slope.values
-        self.slope = field(self.points)
+        self.slope = field(self.points, final=final)
         self.rises += (self.slope.values > before).to(self.rises)
         self.best.update(self.points, self.slope)
         self.top.update(self.points, self.slope)

@@ -45,8 +45,14 @@ class Ball:
             )
 
     def box(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The smallest box around the ball: lower and upper bounds of the shape of `images`."""
-        return (images - self.epsilon).clamp_min(0.0), (images + self.epsilon).clamp_max(1.0)
+        """A box around the ball: lower and upper bounds of the shape of `images`.
+
+        Smaller than asked by the precision of the pixels, so that rounding never leads out of the ball.
+        """
+        if self.epsilon >= 1:
+            return torch.zeros_like(images), torch.ones_like(images)
+        reach = max(0.0, self.epsilon - torch.finfo(images.dtype).eps / 2)
+        return (images - reach).clamp_min(0.0), (images + reach).clamp_max(1.0)
 
     def project(self, points: Tensor, images: Tensor) -> Tensor:
         """The nearest allowed image in the Euclidean sense, exactly inside [0, 1].

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..memory import keep_freed_memory
 from .ball import Ball, Norm
 from .box import Stop, per_row
 from .decision import Decision, Threshold
-from .flips import Flips
+from .flips import Flips, Goal
 
 Network = Callable[[Tensor], Tensor]
 """Maps images (rows, *input_shape) in [0, 1] to scores (rows, labels): a torch module or any callable."""
@@ -106,10 +107,10 @@ class Task:
         """Margins of every label, shape (rows, labels); differentiable when the network is."""
         return self.decision.margins(self.network(points))
 
-    def complete(self, margins: Tensor) -> Tensor:
-        """Whether rows (a multiple of the images, in their order) leave nothing to do; shape (rows,)."""
-        present = (margins >= 0).reshape(-1, *self.present.shape)
-        return torch.stack([self.flips.complete(rows, self.present) for rows in present]).flatten()
+    @property
+    def goal(self) -> Goal:
+        """What the wish asks of each label of these images."""
+        return self.flips.goal(self.present)
 
 
 class Incumbent:
@@ -190,6 +191,7 @@ class Attack(ABC):
                 the network does not give.
         """
         task = _checked_task(model, images, flips, ball, decision, generator, stop)
+        keep_freed_memory()
         begun = time.perf_counter()
         attempt = self.search(task)
         seconds = time.perf_counter() - begun
@@ -205,7 +207,7 @@ def _checked_task(
     generator: torch.Generator | None,
     stop: Stop | None,
 ) -> Task:
-    if not images.is_floating_point() or images.dim() < 2 or not bool(((images >= 0) & (images <= 1)).all()):
+    if not images.is_floating_point() or images.dim() < 2 or not _in_range(images):
         raise InputError(
             "the images to attack need the shape (images, ...) and floating-point pixels in [0, 1]; "
             "divide 8-bit values by 255"
@@ -228,6 +230,13 @@ def _checked_task(
         generator=generator or torch.Generator().manual_seed(0),
         stop=stop or (lambda: False),
     )
+
+
+def _in_range(images: Tensor) -> bool:
+    if not images.numel():
+        return True
+    least, most = images.aminmax()
+    return bool(least >= 0) and bool(most <= 1)
 
 
 def _judge(task: Task, attempt: Attempt, seconds: float) -> AttackRecord:

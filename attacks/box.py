@@ -1,7 +1,9 @@
 """What the searches over a box share: the field they climb, their starting points and their result."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ class Slope:
     Attributes:
         values: the quantity to raise, shape (rows,).
         direction: where to step, shape (rows, *input_shape), entries in [-1, 1]; the search
-            multiplies it by its step sizes.
+            multiplies it by its step sizes. A zero without shape where no step was to follow.
         success: whether the point is what is looked for, shape (rows,), bool.
     """
 
@@ -31,8 +33,11 @@ class Slope:
     success: Tensor
 
 
-Field = Callable[[Tensor], Slope]
-"""Evaluates a batch of points; row i belongs to box ``i % boxes``."""
+class Field(Protocol):
+    """Evaluates a batch of points; row i belongs to box ``i % boxes``."""
+
+    def __call__(self, points: Tensor, *, final: bool = False) -> Slope:
+        """Values and directions at points; of the ``final`` ones no step follows, which saves a gradient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,20 @@ def gradient_field(objective: Objective) -> Field:
         InputError: (when evaluated) the objective does not depend differentiably on its points.
     """
 
-    def field(points: Tensor) -> Slope:
-        values, gradient = value_and_gradient(objective, points)
-        return Slope(values, gradient.sign(), values >= 0)
+    def field(points: Tensor, *, final: bool = False) -> Slope:
+        values, direction = value_and_direction(objective, points, final)
+        return Slope(values, direction, values >= 0)
 
     return field
+
+
+def value_and_direction(objective: Objective, points: Tensor, final: bool) -> tuple[Tensor, Tensor]:
+    """Values and the direction of steepest ascent in the L-infinity norm, as a `Field` gives them."""
+    if not final:
+        values, gradient = value_and_gradient(objective, points)
+        return values, gradient.sign()
+    with torch.no_grad():
+        return _ranked(objective(points)), points.new_zeros(())
 
 
 def value_and_gradient(objective: Objective, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,11 +116,15 @@ def value_and_gradient(objective: Objective, points: Tensor) -> tuple[Tensor, Te
             raise InputError(
                 "the network gives no gradient with respect to its input; use a black-box method instead"
             )
-        (gradient,) = torch.autograd.grad(values.sum(), inputs)
+        (gradient,) = torch.autograd.grad(values, inputs, torch.ones_like(values))
     # One sum is cheaper than mending every entry, which is hardly ever needed.
-    if not bool(torch.isfinite(gradient.sum())):
+    if not math.isfinite(float(gradient.sum())):
         gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-    return torch.nan_to_num(values.detach(), nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), gradient
+    return _ranked(values.detach()), gradient
+
+
+def _ranked(values: Tensor) -> Tensor:
+    return torch.nan_to_num(values, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
 
 def starting_points(
@@ -145,11 +163,13 @@ def starting_points(
         if index % 2 == 0:
             share = share.round()
         points.append(clamp(lower + share * width, lower, upper))
-    return torch.cat(points)
+    return points[0] if len(points) == 1 else torch.cat(points)
 
 
 def repeat_boxes(bounds: Tensor, count: int) -> Tensor:
     """The bounds of `starting_points`' rows: `count` copies, shape (count * boxes, *input_shape)."""
+    if count == 1:
+        return bounds
     return bounds.repeat(count, *[1] * (bounds.dim() - 1))
 
 
@@ -165,6 +185,7 @@ class BestSoFar:
     points: Tensor
     values: Tensor
     success: Tensor
+    shared: bool = True
 
     @classmethod
     def of(cls, points: Tensor, slope: Slope) -> "BestSoFar":
@@ -173,13 +194,18 @@ class BestSoFar:
 
     def update(self, points: Tensor, slope: Slope) -> None:
         """Keep the rows of `points` that beat what is kept."""
-        larger = (slope.values > self.values) & (slope.success == self.success)
-        better = larger | (slope.success & ~self.success)
-        # Nothing is written in place: the searches' own points may be the very tensor that is kept here.
-        if bool(better.all()):
-            self.points = points
-        elif bool(better.any()):
-            self.points = torch.where(per_row(better, points), points, self.points)
+        larger = slope.values > self.values
+        better = torch.where(slope.success == self.success, larger, slope.success)
+        count = int(better.sum())
+        if not count:
+            return
+        if count == len(better):
+            self.points, self.shared = points, True
+        else:
+            # Rows are written in place, which is cheaper than a new tensor, but never into the search's own.
+            if self.shared:
+                self.points, self.shared = self.points.clone(), False
+            self.points[better] = points[better]
         self.values = torch.where(better, slope.values, self.values)
         self.success = self.success | slope.success
 

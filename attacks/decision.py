@@ -50,7 +50,7 @@ class Threshold(Decision):
 
     def margins(self, scores: Tensor) -> Tensor:
         """The score above the threshold."""
-        return scores - self.value
+        return scores - self.value if self.value else scores
 
 
 @dataclass(frozen=True, slots=True)

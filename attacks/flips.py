@@ -25,6 +25,28 @@ class Aim(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Goal:
+    """A wish with the clean label sets put in: what it asks of each label, worked out once.
+
+    Attributes:
+        asked: which labels matter, shape (images, labels), bool.
+        present: their side, same shape.
+    """
+
+    asked: Tensor
+    present: Tensor
+
+    def reached(self, present: Tensor) -> Tensor:
+        """Whether nothing is left to be done, shape (rows,), bool.
+
+        Args:
+            present: label sets, shape (rows, labels), bool; rows is a multiple of the images, in their order.
+        """
+        wrong = (present.reshape(-1, *self.present.shape) ^ self.present) & self.asked
+        return wrong.any(dim=2).flatten().logical_not()
+
+
+@dataclass(frozen=True, slots=True)
 class Flips:
     """The wish of the attacker, one row per image.
 
@@ -121,15 +143,17 @@ class Flips:
 
     def complete(self, present: Tensor, before: Tensor) -> Tensor:
         """Whether nothing is left to be done, shape (rows,), bool."""
-        return self.matched(present, before) == self._most()
+        return self.goal(before).reached(present)
+
+    def goal(self, before: Tensor) -> Goal:
+        """The wish for images with the label sets `before`, shape (images, labels), bool."""
+        asked = self.wanted != 0
+        if self.others is Others.FREE:
+            return Goal(asked, self.wanted > 0)
+        return Goal(torch.ones_like(asked), torch.where(asked, self.wanted > 0, before))
 
     def success(self, present: Tensor, before: Tensor) -> Tensor:
         """Whether the attack succeeded, shape (rows,), bool; the one definition all records use."""
         if self.aim is Aim.ALL:
             return self.complete(present, before)
         return self.matched(present, before) > self.matched(before, before)
-
-    def _most(self) -> Tensor:
-        if self.others is Others.KEEP:
-            return torch.full_like(self.wanted[:, 0], self.wanted.shape[1], dtype=torch.int64)
-        return (self.wanted != 0).sum(dim=1)

@@ -138,11 +138,17 @@ class _ProjectedField:
         self, task: Task, copies: int, direction: Callable[[Tensor, Tensor, Tensor], Tensor]
     ) -> None:
         self._task = task
+        self._goal = task.goal
         self._direction = direction
         self._wanted = repeat_boxes(task.wanted, copies)
         self._kept = repeat_boxes(task.kept, copies)
 
-    def __call__(self, points: Tensor) -> Slope:
+    def __call__(self, points: Tensor, *, final: bool = False) -> Slope:
+        if final:
+            with torch.no_grad():
+                margins = self._task.margins(points)
+                value = flip_cross_entropy(margins, self._wanted, self._kept)
+            return Slope(value, points.new_zeros(()), self._goal.reached(margins >= 0))
         with torch.enable_grad():
             inputs = points.detach().requires_grad_(True)
             margins = self._task.margins(inputs)
@@ -156,5 +162,5 @@ class _ProjectedField:
         return Slope(
             flip.detach(),
             self._direction(target, other, keep.detach()),
-            self._task.complete(margins.detach()),
+            self._goal.reached(margins >= 0),
         )

@@ -1,6 +1,7 @@
 """Label graphs from a JSON file, from label co-occurrence, from WordNet, and those that ship."""
 
 import json
+import re
 from collections.abc import Sequence
 from importlib import import_module, resources
 from pathlib import Path
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .graph import BoolArray, LabelGraph
+
+_SYNSET_NAME = re.compile(r"(\S+)\.n\.\d\d")
+_REMEDY = "pip install nltk, then python -m nltk.downloader wordnet"
 
 
 def voc_graph() -> LabelGraph:
@@ -138,23 +142,30 @@ def wordnet_graph(labels: Sequence[str], descriptions: Sequence[str] | None = No
 
     Args:
         labels: class names; spaces stand for underscores.
-        descriptions: one per label; the synset whose gloss shares most words is chosen. Without them,
-            or on a tie, the most frequent sense.
+        descriptions: one per label; the synset whose gloss shares most of both's words is chosen. Without
+            them, or on a tie, the most frequent sense. The name of a synset ("pot_plant.n.01") chooses that one,
+            which a label needs that is no noun of WordNet.
 
     Returns:
         The labels, then the hypernyms that join at least two of them.
 
     Raises:
-        InputError: nltk or its data is missing, or WordNet has no noun of that name.
+        InputError: nltk or its data is missing, WordNet has no noun or synset of that name, or there are
+            not as many descriptions as labels.
 
     Reference:
         H. Mahmood and E. Elhamifar, "Semantic-aware multi-label adversarial attacks", 2024, section 4.2,
         "Knowledge graph construction": one parent per node by highest Wu-Palmer similarity.
     """
-    wordnet = _wordnet()
-    hints = descriptions or [""] * len(labels)
-    synsets = [_sense(wordnet, label, hint) for label, hint in zip(labels, hints, strict=True)]
-    return synset_tree(labels, synsets)
+    hints = [""] * len(labels) if descriptions is None else descriptions
+    if len(hints) != len(labels):
+        raise InputError(f"{len(labels)} labels need as many descriptions, not {len(hints)}")
+    try:
+        wordnet = _wordnet()
+        synsets = [_sense(wordnet, label, hint) for label, hint in zip(labels, hints, strict=True)]
+        return synset_tree(labels, synsets)
+    except OSError as error:
+        raise InputError(f"nltk's WordNet data is not complete ({error}); {_REMEDY}") from None
 
 
 def synset_tree(labels: Sequence[str], synsets: Sequence[Synset]) -> LabelGraph:
@@ -205,21 +216,31 @@ def _title(synset: str, owner: dict[str, str]) -> str:
 
 
 def _sense(wordnet: Any, label: str, description: str) -> Synset:
-    senses: list[Synset] = wordnet.synsets(label.replace(" ", "_"), pos="n")
+    named = _SYNSET_NAME.fullmatch(description)
+    senses: list[Synset] = wordnet.synsets(named[1] if named else label.replace(" ", "_"), pos="n")
+    if named:
+        senses = [sense for sense in senses if sense.name() == description]
     if not senses:
-        raise InputError(f"WordNet has no noun '{label}'; name the label differently or give a JSON graph")
+        raise InputError(
+            f"WordNet has no noun '{description if named else label}' (label '{label}'); "
+            "give one of its synsets, such as 'dog.n.01', as the description, or a JSON graph"
+        )
     words = set(description.lower().split())
-    return max(senses, key=lambda sense: len(words & set(sense.definition().lower().split())))
+
+    def likeness(sense: Synset) -> float:
+        gloss = set(sense.definition().lower().split())
+        return len(words & gloss) / max(1, len(words | gloss))
+
+    return max(senses, key=likeness)
 
 
 def _wordnet() -> Any:
-    remedy = "pip install nltk, then python -m nltk.downloader wordnet"
     try:
         wordnet = import_module("nltk.corpus").wordnet
     except ImportError:
-        raise InputError(f"building a graph from WordNet needs nltk; {remedy}") from None
+        raise InputError(f"building a graph from WordNet needs nltk; {_REMEDY}") from None
     try:
         wordnet.ensure_loaded()
     except LookupError:
-        raise InputError(f"nltk has no WordNet data; {remedy}") from None
+        raise InputError(f"nltk has no WordNet data; {_REMEDY}") from None
     return wordnet

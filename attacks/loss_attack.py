@@ -9,7 +9,7 @@ from ..errors import InputError
 from .apgd import Apgd
 from .ball import Norm
 from .base import Attack, Attempt, Incumbent, Task
-from .box import Field, Slope, repeat_boxes, value_and_gradient
+from .box import Field, Slope, repeat_boxes, value_and_direction
 from .flips import Aim, Flips, Others
 from .losses import Loss, hinge_sum, target_cross_entropy, worst_margin
 from .pgd import Pgd
@@ -48,11 +48,12 @@ class LossField:
     def __init__(self, task: Task, loss: Loss, copies: int) -> None:
         """For ``copies`` points of every image at once."""
         self._task = task
+        self._goal = task.goal
         self._loss = loss
         self._wanted = repeat_boxes(task.wanted, copies)
         self._kept = repeat_boxes(task.kept, copies)
 
-    def __call__(self, points: Tensor) -> Slope:
+    def __call__(self, points: Tensor, *, final: bool = False) -> Slope:
         """Evaluate rows of points; row i belongs to image ``i % images``."""
         seen: list[Tensor] = []
 
@@ -61,8 +62,8 @@ class LossField:
             seen.append(margins.detach())
             return self._loss(margins, self._wanted, self._kept)
 
-        values, gradient = value_and_gradient(objective, points)
-        return Slope(values, gradient.sign(), self._task.complete(seen[0]))
+        values, direction = value_and_direction(objective, points, final)
+        return Slope(values, direction, self._goal.reached(seen[0] >= 0))
 
 
 def climb(engine: Apgd | Pgd, slopes: Field, task: Task, gradients_per_step: int) -> Attempt:
@@ -72,13 +73,14 @@ def climb(engine: Apgd | Pgd, slopes: Field, task: Task, gradients_per_step: int
         InputError: the ball is not an L-infinity ball.
     """
     if task.ball.norm is not Norm.LINF:
-        raise InputError("this method searches L-infinity balls; use TkmlAp, MlCw or Jma for an L2 budget")
+        raise InputError("this method searches L-infinity balls; use TkML-AP, ML-CW or JMA for an L2 budget")
     lower, upper = task.ball.box(task.images)
     if task.flips.aim is Aim.MOST:
         slopes = remember = _Remember(slopes, task)
     found = engine.climb(slopes, lower, upper, task.images, task.generator, task.stop)
     images = remember.best.images if task.flips.aim is Aim.MOST else found.points
-    return Attempt(images, found.steps, gradients_per_step * (found.steps + 1))
+    # One evaluation more than steps, but none of its gradient where all steps were taken.
+    return Attempt(images, found.steps, gradients_per_step * min(found.steps + 1, engine.steps))
 
 
 class _Remember:
@@ -92,8 +94,8 @@ class _Remember:
         self._task = task
         self.best = Incumbent(task, Norm.LINF)
 
-    def __call__(self, points: Tensor) -> Slope:
-        slope = self._field(points)
+    def __call__(self, points: Tensor, *, final: bool = False) -> Slope:
+        slope = self._field(points, final=final)
         with torch.no_grad():
             margins = self._task.margins(points)
         images = len(self._task.images)

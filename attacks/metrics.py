@@ -72,7 +72,7 @@ def distortion(clean: Tensor, adversarial: Tensor) -> Distortion:
         clean: shape (images, *input_shape), pixels in [0, 1].
         adversarial: same shape.
     """
-    change = adversarial - clean
+    change = adversarial.double() - clean.double()
     return Distortion(
         linf=Norm.LINF.of(change),
         l2=Norm.L2.of(change),

@@ -77,7 +77,7 @@ class MlaDe(Attack):
         side = task.wanted + task.kept if task.flips.others is Others.KEEP else task.wanted
         fitness = -(torch.relu(-side * margins) * side.abs()).sum(dim=1)
         leader = int(fitness.argmax())
-        done = torch.nonzero(task.complete(margins)).flatten().tolist()
+        done = torch.nonzero(task.goal.reached(margins >= 0)).flatten().tolist()
         for row in {leader, *done[:1]}:
             best.offer(points[row : row + 1], margins[row : row + 1])
         return fitness

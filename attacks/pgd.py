@@ -13,7 +13,6 @@ from .box import (
     Objective,
     Stop,
     check_box,
-    clamp,
     gradient_field,
     repeat_boxes,
     starting_points,
@@ -82,8 +81,8 @@ class Pgd:
                 return best.per_box(boxes, taken)
             # With momentum the sum of directions can leave [-1, 1]; its sign is the step of MI-FGSM.
             direction = velocity.sign() if self.decay else slope.direction
-            points = clamp(torch.addcmul(points, move, direction), low, high)
-            slope = field(points)
+            points = torch.addcmul(points, move, direction).clamp_(low, high)
+            slope = field(points, final=taken + 1 == self.steps)
             if self.decay:
                 velocity = self.decay * velocity + slope.direction
             best.update(points, slope)

@@ -1,19 +1,21 @@
 """What a step costs: PGD against foolbox and torchattacks, and GMLA as the number of labels grows.
 
-``python -m mlverify.benchmarks.attacks_speed DATA_DIR`` uses a DOUBLE-MNIST network of DATA_DIR. foolbox and
-torchattacks are measured when they are installed (``pip install foolbox torchattacks``); they know single
-labels only, so they attack the strongest one.
+``python -m mlverify.benchmarks.attacks_speed DATA_DIR`` uses two DOUBLE-MNIST networks of DATA_DIR, on one
+thread. foolbox and torchattacks are measured when they are installed (``pip install foolbox torchattacks``); they
+know single labels only, so they attack the strongest one.
 """
 
 import argparse
-import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..attacks.apgd import Apgd
@@ -32,15 +34,19 @@ _EPSILON = 8 / 255
 _REPEATS = 15
 
 
-def best_of(*runs: Callable[[], object]) -> list[float]:
-    """Seconds of the fastest of a few calls of each; they take turns, so that a busy machine slows them alike."""
-    seconds = [math.inf] * len(runs)
-    for _ in range(_REPEATS):
-        for index, run in enumerate(runs):
-            begun = time.perf_counter()
-            run()
-            seconds[index] = min(seconds[index], time.perf_counter() - begun)
-    return seconds
+def seconds_of(*runs: Callable[[], object]) -> NDArray[np.float64]:
+    """Processor seconds of a few calls of each, shape (repeats, runs).
+
+    They take turns in random order, and other programs' time does not count.
+    """
+    order = random.Random(0)
+    spent = np.empty((_REPEATS, len(runs)))
+    for row in spent:
+        for index in order.sample(range(len(runs)), len(runs)):
+            begun = time.process_time()
+            runs[index]()
+            row[index] = time.process_time() - begun
+    return spent
 
 
 def contenders(network: nn.Module, images: Tensor, steps: int) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -64,20 +70,27 @@ def contenders(network: nn.Module, images: Tensor, steps: int) -> Iterator[tuple
         pass
 
 
-def libraries(folder: Path) -> str:
-    """Milliseconds per step: of a whole attack, and of each step added to one.
+def libraries(path: Path, images: Tensor) -> str:
+    """Milliseconds per step: of a whole attack, and of each step added to one; ours as a share of theirs.
 
     A whole attack has its fixed cost in it: ours predicts the clean images and recounts the result.
     """
-    network = read_module(folder / "dmnist_noDef_x3.onnx")
-    images = read_images(folder / "dmnist_samples.npz")[0]
+    network = read_module(path)
     short, long = (list(contenders(network, images, steps)) for steps in (_STEPS, 2 * _STEPS))
-    seconds = best_of(*(run for _, run in (*short, *long)))
+    spent = seconds_of(*(run for _, run in (*short, *long)))
+    whole, added = spent[:, : len(short)], spent[:, len(short) :] - spent[:, : len(short)]
     rows = [
-        [name, f"{1000 * once / _STEPS:.2f}", f"{1000 * (twice - once) / _STEPS:.2f}"]
-        for (name, _), once, twice in zip(short, seconds[: len(short)], seconds[len(short) :], strict=True)
+        [
+            name,
+            f"{1000 * whole[:, index].min() / _STEPS:.2f}",
+            f"{np.median(whole[:, 0] / whole[:, index]):.2f}",
+            f"{1000 * np.median(added[:, index]) / _STEPS:.2f}",
+            f"{np.median(added[:, 0]) / np.median(added[:, index]):.2f}",
+        ]
+        for index, (name, _) in enumerate(short)
     ]
-    return table(("library", f"ms per step, {len(images)} images", "ms per added step"), rows)
+    columns = ("library", "ms per step", "ours/it (median of pairs)", "ms per added step", "ours/it")
+    return f"{path.stem}, {len(images)} images\n" + table(columns, rows)
 
 
 def labels(counts: tuple[int, ...]) -> str:
@@ -97,8 +110,8 @@ def labels(counts: tuple[int, ...]) -> str:
         cells = [str(count)]
         for method in (MlaU(engine), Gmla(engine=engine)):
             run = partial(method.attack, network, images, flips, ball=Ball(0.01))
-            (spent,), record = best_of(run), run()
-            cells += [f"{1000 * spent / (record.steps + 1):.1f}", str(record.gradients / (record.steps + 1))]
+            spent, record = seconds_of(run).min(), run()
+            cells += [f"{1000 * spent / record.steps:.1f}", f"{record.gradients / record.steps:g}"]
         rows.append(cells)
     return table(("labels", "MLA-U ms/step", "backward/step", "GMLA ms/step", "backward/step"), rows)
 
@@ -108,7 +121,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the folder with networks and samples")
     folder = parser.parse_args().folder
-    print(libraries(folder), "\n")
+    torch.set_num_threads(1)
+    images = read_images(folder / "dmnist_samples.npz")[0]
+    for name in ("dmnist_noDef_x3", "dmnist_noDef_x1k"):
+        print(libraries(folder / f"{name}.onnx", images), "\n", flush=True)
     print(labels((20, 100, 1000, 9600)), flush=True)
 
 

@@ -75,6 +75,18 @@ def measure(folder: Path, networks: Path, instance: Peer, limits: Limits) -> Out
 
 def _ask(folder: Path, networks: Path, instance: Peer, limits: Limits) -> tuple[str, str]:
     budget = Budget.of_seconds(limits.timeout)
+    problem = problem_of(folder, networks, instance)
+    verifier = Verifier(problem.network, Settings(threads=limits.threads))
+    result = verifier.verify(problem, budget)
+    return result.verdict.value, result.engine
+
+
+def problem_of(folder: Path, networks: Path, instance: Peer) -> Problem:
+    """The question of a row.
+
+    Raises:
+        InputError: when a file can't be read.
+    """
     network = load_network(networks / instance.onnx)
     image = load_image(folder / instance.image, network.input_shape)
     moving = np.ones(image.shape)
@@ -84,9 +96,7 @@ def _ask(folder: Path, networks: Path, instance: Peer, limits: Limits) -> tuple[
         )
     region = Region.per_pixel(image, moving * instance.eps)
     question = top_k(len(network.labels), instance.target, instance.k)
-    verifier = Verifier(network, Settings(threads=limits.threads))
-    result = verifier.verify(Problem(network, region, question, image), budget)
-    return result.verdict.value, result.engine
+    return Problem(network, region, question, image)
 
 
 def _ask_process(folder: Path, networks: Path, instance: Peer, limits: Limits) -> tuple[str, str]:

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,21 +63,33 @@ def measure(folder: Path, instance: Instance, limits: Limits) -> Outcome:
     """Ask one instance; one that can't be read or asked is an error and says why."""
     started = time.monotonic()
     try:
-        with tempfile.TemporaryDirectory() as name:
-            verdict, engine = _ask(folder / instance.benchmark, instance, Path(name), limits)
+        verdict, engine = _ask(folder, instance, limits)
     except (MlverifyError, OSError) as error:
         verdict, engine = "error", f"{type(error).__name__}: {error}"
     return Outcome(instance, verdict, time.monotonic() - started, engine)
 
 
-def _ask(folder: Path, instance: Instance, temporary: Path, limits: Limits) -> tuple[str, str]:
+@contextmanager
+def opened(folder: Path, instance: Instance) -> Iterator[list[Problem]]:
+    """The cases of an instance, while its unpacked files are there.
+
+    Raises:
+        MlverifyError: when a file can't be read or asked.
+        OSError: when it is missing.
+    """
+    packed = folder / instance.benchmark
+    with tempfile.TemporaryDirectory() as name:
+        model = _unpack(packed / "onnx" / f"{instance.onnx}.gz", Path(name))
+        spec = _unpack(packed / "vnnlib" / f"{instance.vnnlib}.gz", Path(name))
+        network = load_network(model)
+        yield [Problem(network, case.region, case.property) for case in read_vnnlib(spec, network)]
+
+
+def _ask(folder: Path, instance: Instance, limits: Limits) -> tuple[str, str]:
     budget = Budget.of_seconds(limits.timeout)
-    model = _unpack(folder / "onnx" / f"{instance.onnx}.gz", temporary)
-    spec = _unpack(folder / "vnnlib" / f"{instance.vnnlib}.gz", temporary)
-    network = load_network(model)
-    problems = [Problem(network, case.region, case.property) for case in read_vnnlib(spec, network)]
-    settings = Settings(threads=limits.threads, engines=_ENGINES[limits.engines])
-    result = verify_cases(Verifier(network, settings), problems, budget)
+    with opened(folder, instance) as problems:
+        settings = Settings(threads=limits.threads, engines=_ENGINES[limits.engines])
+        result = verify_cases(Verifier(problems[0].network, settings), problems, budget)
     if result.verdict is Verdict.UNKNOWN:
         return _WORDS[result.verdict], f"{result.engine}: {result.reason}"
     return _WORDS[result.verdict], result.engine

@@ -136,15 +136,19 @@ def attack_command(
         target, options.method, wish, options.graph, engine_options.seed, engine_options.timeout, device
     )
     if options.report is not None:
-        attack_many(run, ManyImages(image, dataset_options, sample, resize), balls, options.report)
+        many = ManyImages(image, dataset_options, sample, resize)
+        if not attack_many(run, many, balls, options.report):
+            raise KeyboardInterrupt
         return
     if len(balls) != 1:
         raise InputError(
             "one image is attacked at one --eps; give several with --report and a folder or .npz"
         )
     as_json = output_options.format is OutputFormat.JSON
-    success = attack_one(run, image, balls[0], output_options.output, as_json=as_json, resize=resize)
-    click.get_current_context().exit(1 if success else 3)
+    attacked = attack_one(run, image, balls[0], output_options.output, as_json=as_json, resize=resize)
+    if attacked.interrupted:
+        raise KeyboardInterrupt
+    click.get_current_context().exit(1 if attacked.record.success else 3)
 
 
 def _balls(method: MethodName, eps: tuple[float, ...], l2: float | None) -> tuple["Ball", ...]:

@@ -1,7 +1,6 @@
 """Running attacks for the command line: images in, results, pictures and reports out."""
 
 import csv
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..attacks.graph import LabelGraph
 from ..attacks.graph_builders import coco_graph, read_graph, voc_graph
 from ..attacks.metrics import Distortion, distortion, score
 from ..errors import InputError
-from ..verifier.files import check_writable, replacing
+from ..verifier.files import replacing
 from ..verifier.image import load_image, save_array
 from .attack_figure import AttackPicture, save_curve
 from .attack_methods import build
@@ -29,8 +28,11 @@ from .image_set import read_image_set
 from .options import DatasetOptions, find_label
 from .render import print_json, print_pairs, print_table
 from .results import Schema, to_json, write_result
+from .session import check_outputs, interruptible
 
 Pixels = NDArray[np.float32]
+
+_READY: Mapping[str, Callable[[], LabelGraph]] = {"voc": voc_graph, "coco": coco_graph}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,15 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Attacked:
+    """What an attack did; ``interrupted`` when Ctrl-C ended it with its best attempt."""
+
+    record: AttackRecord
+    flips: Flips
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class AttackRun:
     """Everything but the images; ``timeout`` in seconds for each batch of images."""
 
@@ -76,6 +87,11 @@ class AttackRun:
     timeout: float | None
     device: str
 
+    @property
+    def graph_path(self) -> Path | None:
+        """The file of the label graph, None for none or one that ships."""
+        return None if self.graph_name in (None, *_READY) else Path(str(self.graph_name))
+
     def graph(self) -> LabelGraph | None:
         """The label graph.
 
@@ -84,8 +100,7 @@ class AttackRun:
         """
         if self.graph_name is None:
             return None
-        ready: Mapping[str, Callable[[], LabelGraph]] = {"voc": voc_graph, "coco": coco_graph}
-        make = ready.get(self.graph_name)
+        make = _READY.get(self.graph_name)
         graph = read_graph(Path(self.graph_name)) if make is None else make()
         if len(graph.names) != len(self.target.labels):
             raise InputError(
@@ -94,22 +109,23 @@ class AttackRun:
             )
         return graph
 
-    def attack(self, images: Pixels, ball: Ball) -> tuple[AttackRecord, Flips]:
-        """Attack a batch; label sets and success of the record are the judge's."""
+    def attack(self, images: Pixels, ball: Ball) -> Attacked:
+        """Attack a batch; label sets and success of the record are the judge's. Ctrl-C ends the search."""
         tensor = torch.from_numpy(images).to(self.device)
         present = torch.from_numpy(self.target.present(images))
         flips = self.wish.flips(self.target.labels, present)
-        deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        record = build(self.method, self.graph(), consistent=self.wish.consistent).attack(
-            self.target.scorer,
-            tensor,
-            flips,
-            ball=ball,
-            decision=self.target.decision,
-            generator=torch.Generator().manual_seed(self.seed),
-            stop=None if deadline is None else (lambda: time.monotonic() >= deadline),
-        )
-        return self._judged(record, flips, present), flips
+        method = build(self.method, self.graph(), consistent=self.wish.consistent)
+        with interruptible(self.timeout) as (budget, was_pressed):
+            record = method.attack(
+                self.target.scorer,
+                tensor,
+                flips,
+                ball=ball,
+                decision=self.target.decision,
+                generator=torch.Generator().manual_seed(self.seed),
+                stop=lambda: budget.exhausted,
+            )
+            return Attacked(self._judged(record, flips, present), flips, was_pressed())
 
     def _judged(self, record: AttackRecord, flips: Flips, present: torch.Tensor) -> AttackRecord:
         images = record.images.cpu()
@@ -128,12 +144,17 @@ class AttackRun:
 
 def attack_one(
     run: AttackRun, path: Path, ball: Ball, output: Path | None, *, as_json: bool, resize: bool
-) -> bool:
-    """Attack one image, print and write the result; whether it succeeded."""
+) -> Attacked:
+    """Attack one image, print and write the result."""
+    if path.is_dir() or path.suffix == ".npz":
+        raise InputError(f"{path} holds several images; give --report OUT.csv to attack them all")
     if output is not None:
-        check_writable(output)
+        suffixes = (".npy", ".adversarial.png", ".png")
+        files = [output, *(output.with_suffix(suffix) for suffix in suffixes)]
+        check_outputs(files, [path, run.target.path, run.graph_path])
     image = load_image(path, run.target.input_shape, resize=resize)
-    record, flips = run.attack(image[None], ball)
+    attacked = run.attack(image[None], ball)
+    record, flips = attacked.record, attacked.flips
     clean = torch.from_numpy(image[None])
     fields = _fields(run, path, record, flips, distortion(clean, record.images))
     fields |= {
@@ -151,7 +172,7 @@ def attack_one(
         )
     else:
         _print(fields)
-    return bool(record.success)
+    return attacked
 
 
 def _survives_png(target: Target, record: AttackRecord, flips: Flips) -> bool:
@@ -170,17 +191,32 @@ class ManyImages:
     resize: bool
 
 
-def attack_many(run: AttackRun, many: ManyImages, balls: Sequence[Ball], report: Path) -> None:
-    """Attack every image in every ball; write the rates and their figure."""
-    check_writable(report)
+def attack_many(run: AttackRun, many: ManyImages, balls: Sequence[Ball], report: Path) -> bool:
+    """Attack every image in every ball; write the rates and their figure.
+
+    Returns:
+        Whether all balls are done: Ctrl-C leaves those that are.
+
+    Raises:
+        InputError: images or files can't be used.
+        KeyboardInterrupt: when Ctrl-C came before the first ball was done.
+    """
+    check_outputs([report, report.with_suffix(".png")], [many.source, run.target.path, run.graph_path])
     images = _read_many(many, run.target.input_shape, run.seed)
     graph = run.graph()
     rows: list[dict[str, float]] = []
     for ball in sorted(balls, key=lambda ball: ball.epsilon):
-        record, flips = run.attack(images, ball)
-        rates = score(torch.from_numpy(images), record, flips, graph)
+        attacked = run.attack(images, ball)
+        if attacked.interrupted:
+            break
+        record = attacked.record
+        rates = score(torch.from_numpy(images), record, attacked.flips, graph)
         success = float(record.success.double().mean())
         rows.append({"epsilon": ball.epsilon, "success": success, **asdict(rates), "seconds": record.seconds})
+        flipped = f"{int(record.success.sum())} of {len(images)} images flipped"
+        click.echo(f"epsilon {ball.epsilon:.4g}: {flipped}, {record.seconds:.1f} s", err=True)
+    if not rows:
+        raise KeyboardInterrupt
     with replacing(report) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
@@ -189,6 +225,7 @@ def attack_many(run: AttackRun, many: ManyImages, balls: Sequence[Ball], report:
     curves = {name: [(row["epsilon"], row[name]) for row in rows] for name in wanted}
     save_curve(report.with_suffix(".png"), curves, f"{run.method}, {len(images)} images")
     print_table(tuple(rows[0]), [[f"{value:.4g}" for value in row.values()] for row in rows])
+    return len(rows) == len(balls)
 
 
 def _read_many(many: ManyImages, shape: tuple[int, ...], seed: int) -> Pixels:

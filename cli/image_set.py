@@ -110,7 +110,8 @@ def _load(path: Path) -> Mapping[str, NDArray[Any]]:
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist; give a folder of pictures or an .npz file") from None
     except Exception as error:  # a damaged archive surfaces as one of many types of zipfile, zlib and numpy
-        raise ImageError(f"{path} is no folder and no .npz that can be read ({error})") from None
+        reason = f" ({error})" if path.suffix == ".npz" else ""
+        raise ImageError(f"{path} is no folder of pictures and no .npz that can be read{reason}") from None
 
 
 def _pixels(source: Path, images: NDArray[Any]) -> Pixels:

@@ -1,5 +1,6 @@
 """The falsifier: APGD on the property's margin, every hit replayed before it is believed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..attacks.apgd import Apgd
+from ..attacks.box import BoxSearch
 from ..attacks.diverse import DiverseApgd
+from ..attacks.sampled import SampledApgd
 from .budget import Budget
 from .problem import Problem
 from .property import Clause
@@ -22,6 +25,8 @@ THOROUGH = Apgd(steps=100, restarts=10)
 # More starts than that as long as a step reads no more input numbers than these.
 NUMBERS_PER_STEP = 50_000
 MOST_STARTS = 1000
+# Networks of so few inputs are evaluated at very many points before that.
+FEW_INPUTS = 20
 # Up to so many clauses have a search of their own.
 MOST_APART = 12
 
@@ -57,17 +62,33 @@ class Falsifier:
 
         Many clauses are climbed together, each starting point towards the clause that is nearest to it.
         """
-        best: AttackOutcome | None = None
         clauses = problem.property.clauses
         groups = [(clause,) for clause in clauses] if len(clauses) <= MOST_APART else [clauses]
+        if attack.restarts > 1 and len(groups) > 1:
+            # The clause that a quick look comes nearest to goes first: the budget may end before the last one.
+            looks = self._outcomes(problem, groups, QUICK, seed, budget)
+            if looks[-1].witness is not None:
+                return looks[-1]
+            order = sorted(range(len(groups)), key=lambda index: -looks[index].margin)
+            groups = [groups[index] for index in order]
+        outcomes = self._outcomes(problem, groups, attack, seed, budget)
+        return max(outcomes, key=lambda outcome: (outcome.witness is not None, outcome.margin))
+
+    def _outcomes(
+        self,
+        problem: Problem,
+        groups: Sequence[tuple[Clause, ...]],
+        attack: Apgd,
+        seed: int,
+        budget: Budget,
+    ) -> list[AttackOutcome]:
+        """Of group after group, up to the first witness."""
+        outcomes: list[AttackOutcome] = []
         for group in groups:
-            outcome = self._search_clauses(problem, group, attack, seed, budget)
-            if outcome.witness is not None:
-                return outcome
-            if best is None or outcome.margin > best.margin:
-                best = outcome
-        assert best is not None
-        return best
+            outcomes.append(self._search_clauses(problem, group, attack, seed, budget))
+            if outcomes[-1].witness is not None:
+                break
+        return outcomes
 
     def refine(
         self, problem: Problem, point: NDArray[np.floating], seed: int, budget: Budget
@@ -91,9 +112,23 @@ class Falsifier:
         def margin_of(logits: Tensor) -> Tensor:
             return torch.stack([margin(logits) for margin in margins]).amax(dim=0)
 
+        if attack.restarts > 1 and lower.numel() <= FEW_INPUTS:
+            found = SampledApgd().maximize(
+                lambda points: margin_of(self.module(points)),
+                lower,
+                upper,
+                generator,
+                lambda: budget.exhausted,
+            )
+            outcome = self._judged(problem, found)
+            if outcome.witness is not None:
+                return outcome
         found = DiverseApgd(_with_more_starts(attack, lower.numel())).maximize(
             self.module, margin_of, lower, upper, start, generator, lambda: budget.exhausted
         )
+        return self._judged(problem, found)
+
+    def _judged(self, problem: Problem, found: BoxSearch) -> AttackOutcome:
         point = found.points[0].cpu().numpy().reshape(problem.region.shape)
         margin = float(found.values[0])
         if margin < 0:

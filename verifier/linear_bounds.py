@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..memory import keep_freed_memory
 from .bound_types import Bounds, Freedom
 from .curves import evaluate_curve
 from .dense_backward import DenseBackward
 from .local_backward import LocalBackward
-from .memory import keep_freed_memory
 from .network import Network
 from .operators import (
     Concat,

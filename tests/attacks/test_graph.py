@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from mlverify.attacks import graph_builders
 from mlverify.attacks.graph import LabelGraph
 from mlverify.attacks.graph_builders import (
     coco_graph,
@@ -135,7 +136,7 @@ def test_thousands_of_labels_take_milliseconds():
     edges = [((child - 1) // 4, child) for child in range(1, count)]
     graph = LabelGraph.of_edges([str(n) for n in range(count)], edges)
     present = np.ones(count, dtype=bool)
-    for target in (1, 700, count - 1):
+    for target in (0, 1, 700, count - 1):
         seconds = []
         for _ in range(20):  # the best of many: other work on the machine is not what is measured
             begun = time.perf_counter()
@@ -186,14 +187,14 @@ def test_cooccurrence_finds_implications():
 class FakeSynset:
     """The few methods of nltk's synsets that the builder uses."""
 
-    def __init__(self, name, *above):
-        self._name, self._above = name, above
+    def __init__(self, name, *above, gloss=""):
+        self._name, self._above, self._gloss = name, above, gloss
 
     def name(self):
         return self._name
 
     def definition(self):
-        return self._name
+        return self._gloss
 
     def hypernyms(self):
         return list(self._above)
@@ -253,3 +254,64 @@ def test_the_shipped_voc_graph_follows_from_the_counts():
     shipped = voc_graph()
     assert tuple(names) == shipped.names
     assert built.parents == shipped.parents
+
+
+class FakeWordnet:
+    """Two senses of a crane, none of anything else."""
+
+    senses = (
+        FakeSynset("crane.n.04", gloss="lifts and moves heavy objects"),
+        FakeSynset("crane.n.05", gloss="large long-necked wading bird of marshes and plains in many parts"),
+    )
+
+    def synsets(self, noun, pos):
+        assert pos == "n"
+        return list(self.senses) if noun == "crane" else []
+
+    def ensure_loaded(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("description", "chosen"),
+    [("", 0), ("a wading bird", 1), ("moves objects", 0), ("crane.n.05", 1), ("crane.n.04", 0)],
+)
+def test_a_description_or_the_name_of_a_synset_chooses_the_sense(monkeypatch, description, chosen):
+    seen = []
+    monkeypatch.setattr(graph_builders, "_wordnet", FakeWordnet)
+    monkeypatch.setattr(graph_builders, "synset_tree", lambda labels, synsets: seen.extend(synsets))
+    wordnet_graph(["crane"], [description])
+    assert seen == [FakeWordnet.senses[chosen]]
+
+
+def test_labels_that_wordnet_does_not_know_are_refused(monkeypatch):
+    monkeypatch.setattr(graph_builders, "_wordnet", FakeWordnet)
+    with pytest.raises(InputError, match=r"no noun 'tvmonitor'.*as the description"):
+        wordnet_graph(["tvmonitor"])
+    with pytest.raises(InputError, match=r"no noun 'crane\.n\.77'"):
+        wordnet_graph(["crane"], ["crane.n.77"])
+    with pytest.raises(InputError, match="as many descriptions"):
+        wordnet_graph(["crane"], [])
+
+
+@pytest.mark.parametrize(("name", "ready"), [("voc", voc_graph), ("coco", coco_graph)])
+@needs_shared
+def test_wordnet_itself_gives_the_shipped_graphs(name, ready):
+    corpus = pytest.importorskip("nltk.corpus", reason="nltk is not installed")
+    try:
+        corpus.wordnet.ensure_loaded()
+    except LookupError:
+        pytest.skip("nltk has no WordNet data here")
+    tree = json.loads((SHARED / f"{name}_tree_collapsed.json").read_text(encoding="utf-8"))
+    nodes = tree["nodes"][: tree["n_labels"]]
+    built = wordnet_graph([node["name"] for node in nodes], [node["synset"] for node in nodes])
+    assert _families(built) == _families(ready())
+
+
+def _families(graph):
+    """Node names with what is below them, whatever the order of the inner nodes."""
+    below = graph.closed_upwards(np.eye(len(graph.names), dtype=bool)).T
+    return {
+        name: {graph.names[i] for i in np.flatnonzero(row)}
+        for name, row in zip(graph.names, below, strict=True)
+    }

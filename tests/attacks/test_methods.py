@@ -64,7 +64,8 @@ def nearest_flip(net, images, others=Others.FREE):
 def test_linf_budget_and_recount(method, epsilon, convnet, images):
     flips = nearest_flip(convnet, images)
     record = method.attack(convnet, images, flips, ball=Ball(epsilon))
-    assert bool(((record.images - images).abs() <= epsilon + 1e-7).all())
+    # Exactly, not up to rounding.
+    assert float((record.images.double() - images.double()).abs().max()) <= epsilon
     assert bool(((record.images >= 0) & (record.images <= 1)).all())
     after = convnet(record.images) >= 0
     assert torch.equal(record.after, after)
@@ -245,7 +246,7 @@ def test_gmla_spends_two_backward_passes_per_step(convnet, images):
         convnet, images, nearest_flip(convnet, images), ball=Ball(0.01)
     )
     assert record.steps == 5
-    assert record.gradients == 2 * (5 + 1)
+    assert record.gradients == 2 * 5
 
 
 def test_as_many_as_possible_counts_labels(convnet, images):

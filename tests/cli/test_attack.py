@@ -1,9 +1,13 @@
 import csv
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from mlverify.attacks.base import Attack
+from mlverify.cli import attack_run
 from mlverify.cli.attack_methods import build
 from mlverify.cli.attack_names import MethodName
 from mlverify.cli.main import cli
@@ -168,3 +172,60 @@ def test_any_method_can_be_made_consistent(model, image, tmp_path):
     shown = run(model, image, *arguments, "--graph", graph)
     assert shown.exit_code in (1, 3), shown.stderr
     assert "--graph" in run(model, image, *arguments).stderr
+
+
+class Interrupted(Attack):
+    """Another attack, at whose start the user presses Ctrl-C; ``after`` so many searches."""
+
+    def __init__(self, inner, after=0):
+        self.inner, self.after, self.searches = inner, after, 0
+
+    def search(self, task):
+        if self.searches >= self.after:
+            os.kill(os.getpid(), signal.SIGINT)
+        self.searches += 1
+        return self.inner.search(task)
+
+
+def test_ctrl_c_writes_what_there_is(model, image, tmp_path, monkeypatch):
+    made = Interrupted(build(MethodName.APGD, None))
+    monkeypatch.setattr(attack_run, "build", lambda *_, **__: made)
+    out = tmp_path / "out.json"
+    shown = run(model, image, "--flip", "a", "--eps", "0.1", "-o", out)
+    assert shown.exit_code == 130
+    document = json.loads(out.read_text())
+    assert document["steps"] == 0
+    assert np.load(tmp_path / document["adversarial"]).shape == (1, 8, 8)
+
+
+def test_ctrl_c_keeps_the_epsilons_that_are_done(model, image, tmp_path, monkeypatch):
+    made = Interrupted(build(MethodName.APGD, None), after=2)
+    monkeypatch.setattr(attack_run, "build", lambda *_, **__: made)
+    report = tmp_path / "report.csv"
+    budgets = ("--eps", "0.01", "--eps", "0.02", "--eps", "0.03")
+    np.savez(tmp_path / "images.npz", images=np.zeros((2, 1, 8, 8), np.uint8))
+    command = (model, tmp_path / "images.npz", "--flip", "a", *budgets, "--report", report)
+    shown = run(*command)
+    assert shown.exit_code == 130
+    assert [row["epsilon"] for row in csv.DictReader(report.open())] == ["0.01", "0.02"]
+    assert shown.stderr.count("images flipped") == 2
+    made.after, before = 0, report.read_text()
+    assert run(*command).exit_code == 130
+    assert report.read_text() == before
+
+
+def test_results_never_replace_what_was_given(model, tmp_path):
+    np.save(tmp_path / "image.npy", np.zeros((1, 8, 8), np.float32))
+    before = (tmp_path / "image.npy").read_bytes()
+    shown = run(model, tmp_path / "image.npy", "--flip", "a", "--eps", "0.1", "-o", tmp_path / "image.json")
+    assert shown.exit_code == 2
+    assert "overwrite an input" in shown.stderr
+    assert (tmp_path / "image.npy").read_bytes() == before
+
+
+def test_many_images_need_a_report_and_a_report_many_images(model, image, tmp_path):
+    shown = run(model, tmp_path, "--flip", "a", "--eps", "0.1")
+    assert (shown.exit_code, "give --report" in shown.stderr) == (2, True)
+    shown = run(model, image, "--flip", "a", "--eps", "0.1", "--report", tmp_path / "report.csv")
+    assert shown.exit_code == 2
+    assert shown.stderr.rstrip().endswith("is no folder of pictures and no .npz that can be read")
