@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..adam import Adam, descend
 from ..errors import InputError
 from .ball import Norm
 from .base import Attack, Attempt, Incumbent, Task
@@ -66,7 +67,7 @@ class MinimalL2(Attack):
         width = (upper - lower).clamp_min(torch.finfo(lower.dtype).tiny)
         share = (2 * (task.images - lower) / width - 1).clamp(-_OFF_THE_BORDER, _OFF_THE_BORDER)
         latent = torch.atanh(share).requires_grad_(True)
-        adam = torch.optim.Adam([latent], lr=self.rate)
+        adam = Adam([([latent], self.rate)], averages=(0.9, 0.999))
         reached = torch.zeros_like(task.present[:, 0])
         previous = torch.inf
         for step in range(1, self.iterations + 1):
@@ -76,9 +77,7 @@ class MinimalL2(Attack):
                 raise InputError("this method needs gradients and the network gives none; use MlaDe instead")
             reached |= best.offer(points.detach(), margins)
             loss = self._objective(task, points, margins, weights)
-            adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
+            descend(loss, adam)
             if step % max(1, self.iterations // _CHECKS) == 0:
                 if task.stop() or loss.item() > _STALLED * previous:
                     return reached, step

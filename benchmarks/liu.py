@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..adam import Adam, descend
 from ..synthesis.rows import CertifiedRows
 from ..synthesis.synthesize import SynthesisProblem
 from ..verifier.budget import Budget
@@ -111,7 +112,7 @@ class Liu:
         roots = torch.full((len(self._best),), float(np.sqrt(start))).requires_grad_()
         pixels = self._rows.linear.tensor(self._pixels / self._pixels.sum())
         multipliers, penalty = torch.zeros(len(self._rows.subsets)), 1.0
-        optimiser = torch.optim.Adam([roots], lr=rate)
+        optimiser = Adam([([roots], rate)], averages=(0.9, 0.999))
         for iteration in range(1, settings.iterations + 1):
             if budget.exhausted:
                 break
@@ -119,9 +120,7 @@ class Liu:
             loss = -(pixels * torch.log(roots**2)).sum() + _penalty(
                 leads - settings.delta, multipliers, penalty
             )
-            optimiser.zero_grad()
-            torch.autograd.backward([loss])
-            optimiser.step()
+            descend(loss, optimiser)
             if iteration % settings.multiplier_every == 0:
                 multipliers = multipliers + penalty * _errors(
                     leads.detach() - settings.delta, multipliers, penalty

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..adam import Adam, descend
 from ..verifier.budget import Budget
 from ..verifier.operators import FloatArray
 from .rows import SEARCH_MARGIN, CertifiedRows, SearchPoint
@@ -60,7 +61,7 @@ class Ascent:
         self._rows = rows
         self._settings = settings
         self._on_size = on_size
-        self._slope_optimiser: torch.optim.Optimizer | None = None
+        self._slope_optimiser: Adam | None = None
         self._widened = 0
 
     def run(self, budget: Budget) -> SearchPoint | None:
@@ -70,7 +71,7 @@ class Ascent:
         if start is None or allowed <= 0.0:
             return self._rows.best
         log_epsilons = self._rows.linear.tensor(self._first_coefficients(start)).log().requires_grad_()
-        optimiser = torch.optim.Adam([log_epsilons], lr=EPSILON_RATE, betas=(0.9, 0.95))
+        optimiser = Adam([([log_epsilons], EPSILON_RATE)])
         good, misses = log_epsilons.detach().clone(), 0
         for step in range(self._settings.steps):
             if budget.exhausted:
@@ -90,24 +91,17 @@ class Ascent:
             self._on_size(progress, 0.0 if self._rows.best is None else self._rows.best.size)
         return self._rows.best
 
-    def _climb(
-        self, log_epsilons: Tensor, upper: Tensor, progress: float, optimiser: torch.optim.Optimizer
-    ) -> None:
+    def _climb(self, log_epsilons: Tensor, upper: Tensor, progress: float, optimiser: Adam) -> None:
         epsilons = self._rows.expanded(log_epsilons.exp())
         self._rows.record(epsilons)
         first = self._settings.barrier
         barrier = first * (BARRIER_END / first) ** progress
         loss = -self._rows.goal.climbed(epsilons) - barrier * torch.log(-upper).sum()
-        optimiser.zero_grad()
-        if self._slope_optimiser is not None:
-            self._slope_optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        slopes = [] if self._slope_optimiser is None else [self._slope_optimiser]
+        descend(loss, optimiser, *slopes)
         with torch.no_grad():
             log_epsilons.clamp_(max=0.0)
-        if self._slope_optimiser is not None:
-            self._slope_optimiser.step()
-            self._rows.clamp()
+        self._rows.clamp()
 
     def _first_coefficients(self, start: float) -> FloatArray:
         """Coefficients (generators,) of about the uniform vector: the widest generator nearly alone where they nest."""
@@ -152,9 +146,8 @@ class Ascent:
                 self._slope_optimiser = self._rows.optimiser()
 
 
-def _retreat(log_epsilons: Tensor, good: Tensor, misses: int, optimiser: torch.optim.Optimizer) -> None:
+def _retreat(log_epsilons: Tensor, good: Tensor, misses: int, optimiser: Adam) -> None:
     """Back to the last certified point, a little inside it; further inside after every miss."""
     with torch.no_grad():
         log_epsilons.copy_(good - 0.02 * 2 ** min(misses, 6))
-    for group in optimiser.param_groups:
-        group["lr"] *= 0.97
+    optimiser.slow_down(0.97)

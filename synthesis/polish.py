@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..adam import Adam, descend
 from ..verifier.budget import Budget
 from ..verifier.operators import FloatArray
 from .ascent import OnSize
@@ -95,17 +96,15 @@ def _direction(rows: CertifiedRows, epsilons: FloatArray, trust: float) -> Float
     return best_step(rows.goal, rows.shape, epsilons, np.array(slopes), room, reach)
 
 
-def _loosen(rows: CertifiedRows, epsilons: FloatArray, optimiser: torch.optim.Optimizer) -> FloatArray | None:
+def _loosen(rows: CertifiedRows, epsilons: FloatArray, optimiser: Adam) -> FloatArray | None:
     """Steps on the slopes at fixed epsilons; where they overshoot, the epsilons give way.
 
     None when the slopes became so bad that much smaller epsilons would not be certified either.
     """
     variable = rows.linear.tensor(epsilons)
     for _ in range(SLOPE_STEPS):
-        optimiser.zero_grad()
         slack = (-rows.upper(variable)).clamp(min=SEARCH_MARGIN / 2)
-        torch.autograd.backward([-torch.log(slack).sum()])
-        optimiser.step()
+        descend(-torch.log(slack).sum(), optimiser)
         rows.clamp()
     share = 1.0
     while not rows.worst(share * epsilons) < -SEARCH_MARGIN:

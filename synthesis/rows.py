@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..adam import Adam
 from ..verifier.bound_types import Bounds
 from ..verifier.bounds_engine import SHARE_OF_OTHERS, mixed_rows
 from ..verifier.certificate import BoundCertificate
@@ -212,14 +213,12 @@ class CertifiedRows:
         if self.slopes is not None:
             self.slopes = self.slopes.select(parents).trainable()
 
-    def optimiser(self, speed: float = 1.0) -> torch.optim.Optimizer | None:
+    def optimiser(self, speed: float = 1.0) -> Adam | None:
         """Adam over slopes and shares, None while slopes are not free."""
         if self.slopes is None:
             return None
         self.shares.requires_grad_()
-        optimiser = self.slopes.optimiser(speed)
-        optimiser.add_param_group({"params": [self.shares], "lr": 0.05 * speed})
-        return optimiser
+        return self.slopes.optimiser(speed, ([self.shares], 0.05 * speed))
 
     def clamp(self) -> None:
         """Put slopes and shares back where they are valid."""

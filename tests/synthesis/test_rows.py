@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from mlverify.adam import descend
 from mlverify.synthesis.rows import ROW_LIMIT
 from mlverify.verifier.cover import is_proved
 from mlverify.verifier.property import Clause
@@ -132,8 +133,7 @@ def test_restore_goes_back_to_what_certified(scene):
     assert rows.worst(epsilons.numpy()) == value
     # what was recorded is a copy, not the parameters that climb on
     optimiser = rows.optimiser()
-    rows.upper(epsilons).sum().backward()
-    optimiser.step()
+    descend(rows.upper(epsilons).sum(), optimiser)
     rows.clamp()
     assert rows.worst(epsilons.numpy()) != value
     assert rows.restore(kept).worst(epsilons.numpy()) == value
