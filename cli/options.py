@@ -251,6 +251,7 @@ class PropertyOptions:
     """What must stay as it is; at most one of them is given."""
 
     target: str | None
+    never: str | None
     label_set: bool
     max_flips: int | None
     above: tuple[str, str] | None
@@ -368,6 +369,7 @@ property_options = _packed(
     "property_options",
     PropertyOptions,
     click.option("--target", help="Label that must stay  [default: the most confident one]"),
+    click.option("--never", metavar="L", help="Label that must stay out of the label set."),
     click.option("--label-set", is_flag=True, help="The whole label set must stay."),
     click.option("--max-flips", type=click.IntRange(min=0), metavar="R", help="At most R labels may flip."),
     click.option("--above", nargs=2, metavar="I J", help="Label I must stay ranked above label J."),

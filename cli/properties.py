@@ -1,6 +1,6 @@
 """The question of ``mlverify verify`` about an image: from options to a property, and from a result file back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,6 +13,7 @@ from ..verifier.decision import Threshold, TopK
 from ..verifier.property import (
     Clause,
     Property,
+    not_top_k,
     ranked_above,
     threshold,
     threshold_set,
@@ -28,6 +29,7 @@ class PropertyKind(StrEnum):
     """Field ``kind`` of a result's question."""
 
     TOP_K = "top-k"
+    NOT_TOP_K = "not-top-k"
     THRESHOLD = "threshold"
     LABEL_SET = "label-set"
     ABOVE = "above"
@@ -46,6 +48,7 @@ def asks(options: PropertyOptions) -> list[str]:
     """The options that ask a question of their own, of those that are given."""
     given = {
         "--target": options.target is not None,
+        "--never": options.never is not None,
         "--label-set": options.label_set,
         "--max-flips": options.max_flips is not None,
         "--above": options.above is not None,
@@ -75,6 +78,8 @@ def described_property(question: Question, options: PropertyOptions) -> Describe
         return _ranking(question, options.above)
     if options.label_set or options.max_flips is not None:
         return _set(question, options.max_flips or 0)
+    if options.never is not None:
+        return _absence(question, options.never)
     return _membership(question, options.target)
 
 
@@ -83,7 +88,6 @@ def _membership(question: Question, target: str | None) -> Described:
     if target is None and not question.predicted:
         raise InputError("the network predicts no label here; name one with --target")
     label = question.predicted[0] if target is None else find_label(names, target)
-    common = {"target": names[label], "target_number": label}
     if isinstance(question.decision, TopK):
         if label not in question.predicted:
             raise InputError(
@@ -92,14 +96,40 @@ def _membership(question: Question, target: str | None) -> Described:
             )
         k = question.decision.k
         asked = top_k(len(names), label, k, names[label])
-        return Described(asked, {"kind": PropertyKind.TOP_K, **common, "k": k})
-    decision = _threshold_of(question)
-    above = label in question.predicted
+        return Described(asked, {"kind": PropertyKind.TOP_K, **_target(names, label), "k": k})
+    return _side(question, label, above=label in question.predicted)
+
+
+def _absence(question: Question, text: str) -> Described:
+    names = question.network.labels
+    label = find_label(names, text)
+    if label in question.predicted:
+        raise InputError(
+            f"the network predicts label '{names[label]}' on the clean image: it can't stay out of the label set"
+        )
+    if isinstance(question.decision, TopK):
+        k = question.decision.k
+        asked = not_top_k(len(names), label, k, names[label])
+        return Described(asked, {"kind": PropertyKind.NOT_TOP_K, **_target(names, label), "k": k})
+    return _side(question, label, above=False)
+
+
+def _side(question: Question, label: int, *, above: bool) -> Described:
+    names, decision = question.network.labels, _threshold_of(question)
     logit = float(decision.logits(len(names), question.network.tail)[label])
     asked = threshold(len(names), label, above=above, logit=logit, name=names[label])
-    value = float(decision.per_label(len(names))[label])
-    fields = {"kind": PropertyKind.THRESHOLD, **common, "threshold": value, "above": above, "logit": logit}
+    fields = {
+        "kind": PropertyKind.THRESHOLD,
+        **_target(names, label),
+        "threshold": float(decision.per_label(len(names))[label]),
+        "above": above,
+        "logit": logit,
+    }
     return Described(asked, fields)
+
+
+def _target(names: Sequence[str], label: int) -> Fields:
+    return {"target": names[label], "target_number": label}
 
 
 def _set(question: Question, flips: int) -> Described:
@@ -152,8 +182,9 @@ def property_of(fields: Mapping[str, Any], labels: int) -> Property:
     """
     # results of before the field was there asked about one label
     match PropertyKind(fields.get("kind") or ("top-k" if "k" in fields else "threshold")):
-        case PropertyKind.TOP_K:
-            return top_k(labels, int(fields["target_number"]), int(fields["k"]), str(fields["target"]))
+        case PropertyKind.TOP_K | PropertyKind.NOT_TOP_K as kind:
+            make = top_k if kind is PropertyKind.TOP_K else not_top_k
+            return make(labels, int(fields["target_number"]), int(fields["k"]), str(fields["target"]))
         case PropertyKind.THRESHOLD:
             logit, name = float(fields["logit"]), str(fields["target"])
             above = bool(fields["above"])

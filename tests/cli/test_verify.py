@@ -170,6 +170,9 @@ def test_epsilons_of_another_image_size(verify, run, files, tmp_path):
         (("--eps", "0.1", "--above", "c", "e"), "ranks label 'e' above label 'c' on the clean image"),
         (("--eps", "0.1", "--above", "e", "e"), "can't be ranked above itself"),
         (("--eps", "0.1", "--above", "e", "x"), "no label 'x'"),
+        (("--eps", "0.1", "--never", "e"), "predicts label 'e' on the clean image"),
+        (("--eps", "0.1", "--never", "x"), "no label 'x'"),
+        (("--eps", "0.1", "--never", "a", "--target", "e"), "--target and --never ask different questions"),
         (("--eps", "0.1", "--decision", "threshold", "--threshold", "1,2"), "2 thresholds for 5 labels"),
         (("--eps", "0.1", "--decision", "threshold", "--threshold", "gone.txt"), "nor a file"),
         (("--eps", "0.1", "--decision", "threshold", "--threshold", "image.png"), "nor a file"),
@@ -240,6 +243,7 @@ def test_a_tie_on_the_clean_image_is_violated(run, tmp_path):
             "label-set",
         ),
         (("--above", "e", "c"), "label e is ranked above label c", "above"),
+        (("--never", "b"), "label b is not among the top 2 of 5 labels", "not-top-k"),
         (
             ("--decision", "threshold", "--threshold", "0", "--max-flips", "1"),
             "the labels of 5 that are above their thresholds stay the same but for at most 1 flip",
@@ -256,6 +260,22 @@ def test_other_questions_and_their_check(verify, run, files, arguments, text, ki
     assert document["property"] == text
     assert document["question"]["kind"] == kind
     assert run("check", files / "r.json", *QUICK).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "other"), [(("--never", "b"), "top-k"), (("--target", "e"), "not-top-k")]
+)
+def test_always_and_never_are_not_confused(verify, run, files, arguments, other):
+    assert verify("--eps", "0.004", *arguments, "-o", files / "r.json").exit_code == 0
+    document = json.loads((files / "r.json").read_text())
+    document["question"]["kind"] = other
+    (files / "r.json").write_text(json.dumps(document))
+    assert run("check", files / "r.json", *QUICK).exit_code == ExitCode.INTERNAL
+
+
+def test_never_above_a_threshold(scored):
+    assert scored("Sigmoid", "--eps", "0.49", "--never", "1").stdout.startswith("label 1 stays below logit 0")
+    assert "can't stay out" in scored("Sigmoid", "--eps", "0.1", "--never", "0").stderr
 
 
 @pytest.mark.parametrize("field", ["flips", "label_numbers", "k"])
