@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .bound_types import Bounds
+from .box_proof import BoxProof
 from .budget import Budget
 from .cover import is_proved
 from .descent import descended
@@ -22,6 +23,7 @@ from .linear_bounds import LinearBounds
 from .margins import ROUNDING, proof_margin
 from .narrowing import narrowed
 from .operators import FloatArray
+from .proof_certificate import Decision, Path, Side
 from .property import Clause
 from .region import Region
 
@@ -75,13 +77,20 @@ def moving_inputs(region: Region) -> int:
 class InputSplit:
     """Searches over boxes of one region; can be continued with more time."""
 
-    def __init__(self, linear: LinearBounds, region: Region, clauses: Sequence[Clause]) -> None:
+    def __init__(
+        self,
+        linear: LinearBounds,
+        region: Region,
+        clauses: Sequence[Clause],
+        proof: BoxProof | None = None,
+    ) -> None:
         """Start from the whole region.
 
         Args:
             linear: float64 bounds of the network.
             region: of inputs.
             clauses: none of which may hold anywhere.
+            proof: of the same question; a box is then closed only when the proof closes it too.
         """
         if linear.dtype is not torch.float64:
             raise ValueError("boxes are bounded in float64")
@@ -96,6 +105,9 @@ class InputSplit:
         self._lower = region.lower.reshape(1, -1)[:, self._moving].astype(np.float64)
         self._upper = region.upper.reshape(1, -1)[:, self._moving].astype(np.float64)
         self._bounds = np.full(1, np.inf)
+        self._proof = proof
+        # the decisions that lead to every open box; kept for a proof only
+        self._paths: list[Path] = [()]
         self._closed = -np.inf
         self._seen = 0
         network = self._linear.network
@@ -109,18 +121,20 @@ class InputSplit:
         while len(self._bounds):
             if budget.exhausted:
                 return self._ended(SplitEnd.STOPPED)
-            if len(self._bounds) > MOST_BOXES:
+            if len(self._bounds) > MOST_BOXES or (self._proof is not None and self._proof.full):
                 return self._ended(SplitEnd.FULL)
-            lower, upper, before = self._take()
+            lower, upper, before, paths = self._take()
             with torch.no_grad():
                 bounds, scores, point = self._bounded(lower, upper, budget)
             self._seen += len(lower)
             bounds = np.minimum(bounds, before)
+            bounds = self._confirmed(bounds, paths)
             proved = bounds < 0
             if proved.any():
                 self._closed = max(self._closed, float(bounds[proved].max()))
             still = ~proved
-            halved = self._halve(lower[still], upper[still], bounds[still], scores[still])
+            open_paths = [path for path, is_open in zip(paths, still, strict=True) if is_open]
+            halved = self._halve(lower[still], upper[still], bounds[still], scores[still], open_paths)
             if point is not None:
                 return self._ended(SplitEnd.CANDIDATE, point)
             if not halved:
@@ -131,22 +145,43 @@ class InputSplit:
         bound = max([self._closed, *self._bounds.tolist()])
         return SplitOutcome(end, np.inf if candidate is not None else bound, candidate, self._seen)
 
-    def _take(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _confirmed(self, bounds: FloatArray, paths: Sequence[Path]) -> FloatArray:
+        """The bounds, none of them negative where a proof is wanted and the box is no part of it."""
+        if self._proof is None:
+            return bounds
+        hopeful = np.flatnonzero(bounds < 0)
+        closed = self._proof.close([paths[row] for row in hopeful.tolist()])
+        found = bounds.copy()
+        found[hopeful[~closed]] = 0.0
+        return found
+
+    def _take(self) -> tuple[FloatArray, FloatArray, FloatArray, list[Path]]:
         """The boxes with the largest bounds."""
         count = min(self._batch, len(self._bounds))
         order = np.argsort(self._bounds, kind="stable")
         chosen, rest = order[-count:], order[:-count]
-        taken = self._lower[chosen], self._upper[chosen], self._bounds[chosen]
+        paths = [self._paths[row] for row in chosen.tolist()] if self._proof is not None else [()] * count
+        taken = self._lower[chosen], self._upper[chosen], self._bounds[chosen], paths
         self._lower, self._upper, self._bounds = self._lower[rest], self._upper[rest], self._bounds[rest]
+        if self._proof is not None:
+            self._paths = [self._paths[row] for row in rest.tolist()]
         return taken
 
-    def _halve(self, lower: FloatArray, upper: FloatArray, bounds: FloatArray, scores: FloatArray) -> bool:
+    def _halve(
+        self,
+        lower: FloatArray,
+        upper: FloatArray,
+        bounds: FloatArray,
+        scores: FloatArray,
+        paths: Sequence[Path],
+    ) -> bool:
         """Put both halves of every box back; false when a box has no inside left."""
         if not len(lower):
             return True
         if not len(self._moving):
             self._bounds = np.concatenate([self._bounds, bounds])
             self._lower, self._upper = lower, upper
+            self._paths = [*self._paths, *paths]
             return False
         rows = np.arange(len(lower))
         middle = lower + (upper - lower) / 2
@@ -158,6 +193,13 @@ class InputSplit:
         self._lower = np.concatenate([self._lower, lower, right])
         self._upper = np.concatenate([self._upper, left, upper])
         self._bounds = np.concatenate([self._bounds, bounds, bounds])
+        if self._proof is not None:
+            cuts = list(zip(self._moving[axis].tolist(), middle[rows, axis].tolist(), strict=True))
+            for side in (Side.BELOW, Side.ABOVE):
+                self._paths += [
+                    (*path, Decision(0, place, int(side), cut))
+                    for path, (place, cut) in zip(paths, cuts, strict=True)
+                ]
         return bool(inside.any(axis=1).all())
 
     def _whole(self, part: FloatArray) -> FloatArray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DisagreementError
 from .bounds_engine import BoundsOutcome
+from .box_proof import BoxProof
 from .budget import Budget
 from .falsify import QUICK, THOROUGH, AttackOutcome
 from .input_split import MOST_INPUTS, InputSplit, SplitEnd, moving_inputs
@@ -50,6 +51,7 @@ class Run:
         self._known: BoundsOutcome | None = None
         self._branchings: list[Branching] = []
         self._boxes: InputSplit | None = None
+        self._box_proof: BoxProof | None = None
         self._disagreement: DisagreementError | None = None
         self._engines = verifier.settings.engines
         self._recorder = Recorder() if verifier.settings.certify else None
@@ -195,11 +197,10 @@ class Run:
         region, question = self._problem.region, self._problem.property
         if Engine.BAB not in self._engines or not 0 < moving_inputs(region) <= MOST_INPUTS:
             return None
-        if self._recorder is not None:
-            # boxes do not hand over their proofs; splits of nodes do
-            return None
         if self._boxes is None:
-            self._boxes = InputSplit(self._verifier.bounds.linear, region, question.clauses)
+            self._box_proof = None if self._recorder is None else BoxProof(self._problem)
+            linear = self._verifier.bounds.linear
+            self._boxes = InputSplit(linear, region, question.clauses, self._box_proof)
         started = time.monotonic()
         found = self._boxes.run(budget)
         reason, witness = f"{found.end.value} after {found.boxes} boxes", None
@@ -212,6 +213,9 @@ class Run:
             return self._violated("bab/inputs", witness)
         if not proved:
             return None
+        if self._box_proof is not None:
+            # what other engines recorded is no part of this proof
+            self._recorder = self._box_proof.recorder()
         trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
         return self._holds("bab/inputs", found.bound, "halved boxes exclude every violation", trusted)
 

@@ -68,7 +68,8 @@ def test_optimised_slopes_and_trees_are_certified(tmp_path):
     for seed in range(3):
         for path, shape, eps in (
             (two_pools(tmp_path / "p.onnx", seed), (1, 8, 8), 0.03),
-            (dense_network(tmp_path / "d.onnx", (6, 24, 24, 3), seed), (6,), 0.1),
+            (dense_network(tmp_path / "d.onnx", (16, 24, 24, 3), seed), (16,), 0.06),
+            (dense_network(tmp_path / "i.onnx", (6, 24, 24, 3), seed), (6,), 0.1),
         ):
             for share in (0.02, 0.1, 0.3):
                 result = certified(problem_beyond_crown(path, shape, share, eps))
@@ -76,6 +77,7 @@ def test_optimised_slopes_and_trees_are_certified(tmp_path):
                     engines[result.engine] += 1
     assert engines["bounds/alpha-crown"] > 2
     assert engines["bab"] > 2
+    assert engines["bab/inputs"] > 2
 
 
 @pytest.mark.parametrize("seed", range(40))
