@@ -55,7 +55,7 @@ class SearchEnd(StrEnum):
     CANDIDATE = "candidate"
     STUCK = "nothing left to split"
     FULL = "memory ceiling"
-    STOPPED = "time limit"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,10 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import DisagreementError
+from .beside import Beside
 from .bounds_engine import BoundsOutcome
 from .box_proof import BoxProof
 from .budget import Budget
@@ -15,6 +16,7 @@ from .interval import ValueBounds
 from .margins import proof_margin
 from .max_engine import BabResult, Branching, Recording
 from .milp import MilpOutcome, MilpVerdict
+from .milp_turn import MilpTurn
 from .operators import FloatArray, SShaped
 from .problem import Problem
 from .proof_alone import refute_alone
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 SHORT_SECONDS = 2.0
 # Part of the time that branch and bound may take where the MILP comes after it.
 BAB_SHARE = 0.6
-# No published full-image question with more open neurons and pools than this was solved by the MILP in its 15 seconds.
-MILP_NODES = 2000
 # The same for halving inputs, where few move.
 SPLIT_SHARE = 0.5
 # Candidates of one search that may fail their replay before the next engine is asked.
@@ -59,6 +59,7 @@ class Run:
             # a MILP's proof is the solver's word
             self._engines -= {Engine.MILP}
         self._curves = verifier.network.curves
+        self._milp = MilpTurn(verifier, problem, self._engines)
 
     def decide(self) -> Result:
         """Go through the engines."""
@@ -69,10 +70,12 @@ class Run:
             self._short_split,
             self._alpha,
             self._short_bab,
+            self._small_milp,
             self._thorough,
             self._long_split,
+            self._both,
             self._long_bab,
-            self._milp,
+            self._last_milp,
         )
         for step in steps:
             if self._budget.exhausted:
@@ -179,11 +182,21 @@ class Run:
         return self._bab(self._budget.at_most(SHORT_SECONDS))
 
     def _long_bab(self) -> Result | None:
-        open_nodes = max((branching.nodes for branching in self._branchings), default=0)
-        milp_follows = Engine.MILP in self._engines and self._budget.remaining < math.inf
-        milp_follows = milp_follows and open_nodes <= MILP_NODES
+        milp_follows = self._milp.follows(self._branchings) and self._budget.remaining < math.inf
         share = BAB_SHARE * self._budget.remaining
         return self._bab(self._budget.at_most(share) if milp_follows else self._budget)
+
+    def _both(self) -> Result | None:
+        """Branch and bound with the MILP beside it; who decides first ends the other."""
+        known = self._known
+        if known is None or not self._milp.beside(self._branchings):
+            return None
+        with Beside(lambda budget: list(self._milp.ask(known, budget)), self._budget) as milp:
+            result = self._bab(milp.until_done(self._budget))
+            if result is not None:
+                return result
+            outcomes = milp.result()
+        return self._after_milp(outcomes)
 
     def _short_split(self) -> Result | None:
         return self._split_inputs(self._budget.at_most(SHORT_SECONDS))
@@ -269,32 +282,39 @@ class Run:
             return str(error), None
         return refined.reason, refined.witness
 
-    def _milp(self) -> Result | None:
-        if self._known is None or Engine.MILP not in self._engines or self._curves:
+    def _small_milp(self) -> Result | None:
+        if self._known is None or not self._milp.comes_first(self._branchings):
             return None
-        worst = -math.inf
-        for position, clause in enumerate(self._known.clauses):
-            if clause.proved:
-                worst = max(worst, clause.margin_bound)
-                continue
-            outcome = self._verifier.solve_milp(self._problem, self._known, position, self._budget)
-            result = self._after_milp(outcome)
-            if result is not None:
-                return result
+        return self._after_milp(self._milp.ask(self._known, self._milp.first_budget(self._budget)))
+
+    def _last_milp(self) -> Result | None:
+        if self._known is None or self._milp.over:
+            return None
+        return self._after_milp(self._milp.ask(self._known, self._budget))
+
+    def _after_milp(self, outcomes: Iterable[MilpOutcome]) -> Result | None:
+        """Replay its candidates; it has proved the property where it has proved all that was open."""
+        assert self._known is not None
+        worst = max(
+            (clause.margin_bound for clause in self._known.clauses if clause.proved), default=-math.inf
+        )
+        for outcome in outcomes:
+            witness = self._replayed(outcome)
+            if witness is not None:
+                return self._violated("milp", witness)
             if outcome.verdict is not MilpVerdict.PROVED:
                 return None
             worst = max(worst, outcome.bound)
         trusted = ("the MILP solver's dual bound", "float64 arithmetic of the bounds behind the encoding")
         return self._holds("milp", worst, "the MILP's dual bound excludes every violation", trusted)
 
-    def _after_milp(self, outcome: MilpOutcome) -> Result | None:
-        verdict = Verdict.HOLDS if outcome.verdict is MilpVerdict.PROVED else Verdict.UNKNOWN
+    def _replayed(self, outcome: MilpOutcome) -> Witness | None:
         reason, witness = outcome.reason, None
         if outcome.candidate is not None:
             reason, witness = self._refine(outcome.candidate)
-            verdict = _verdict(proved=False, witness=witness)
+        verdict = _verdict(proved=outcome.verdict is MilpVerdict.PROVED, witness=witness)
         self._done(Stage("milp", verdict, outcome.seconds, reason, outcome.size))
-        return None if witness is None else self._violated("milp", witness)
+        return witness
 
     def _holds(self, engine: str, bound: float, reason: str, trusted: tuple[str, ...]) -> Result:
         self._raise_disagreement()

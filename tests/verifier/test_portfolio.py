@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mlverify.errors import SolverUnavailableError
-from mlverify.verifier import portfolio, run
+from mlverify.verifier import milp_turn, portfolio, run
 from mlverify.verifier.budget import Budget
 from mlverify.verifier.falsify import AttackOutcome
 from mlverify.verifier.max_engine import BabResult
@@ -81,7 +81,8 @@ def test_easy_questions_are_answered_by_the_first_engine(scene):
     assert result.trusted
 
 
-def test_engines_are_asked_in_order_of_cost(scene, helpless):
+def test_engines_are_asked_in_order_of_cost(scene, helpless, monkeypatch):
+    monkeypatch.setattr(GivesUp, "nodes", milp_turn.SMALL_NODES + 1)
     result = Verifier(scene.network, HIGHS).verify(problem(scene, BROKEN))
     assert result.verdict is Verdict.UNKNOWN
     assert [(stage.engine, stage.detail) for stage in result.stages if "bounds" not in stage.engine] == [
@@ -98,6 +99,69 @@ def test_engines_are_asked_in_order_of_cost(scene, helpless):
     ]
     assert all(stage.verdict is Verdict.UNKNOWN for stage in result.stages)
     assert (result.reason, result.engine) == ("scripted program", "milp")
+
+
+def test_small_programs_are_the_milps_after_a_short_search(scene, helpless):
+    result = Verifier(scene.network, HIGHS).verify(problem(scene, BROKEN))
+    engines = [stage.engine for stage in result.stages if "bounds" not in stage.engine]
+    assert engines == ["falsify/apgd-quick", "bab", "milp", "falsify/apgd", "bab"]
+
+
+class Endless(GivesUp):
+    """A branch and bound that goes on until it is told to stop."""
+
+    def advance(self, budget):
+        while not budget.exhausted:
+            pass
+        return self._found
+
+
+class Proves(GivesUp):
+    """A branch and bound that proves everything when it is asked for the second time."""
+
+    asked = 0
+
+    def advance(self, budget):
+        self.asked += 1
+        clause = replace(self._found.clause, proved=self.asked > 1, margin_bound=-1.0)
+        return replace(self._found, clause=clause)
+
+
+def proved(self, problem, known, clause, budget):
+    return MilpOutcome(MilpVerdict.PROVED, "scripted program", -1.0, None, math.nan, None, 0.0, 0)
+
+
+def until_cancelled(self, problem, known, clause, budget):
+    while not budget.exhausted:
+        pass
+    return no_answer(self, problem, known, clause, budget)
+
+
+@pytest.mark.parametrize(
+    ("search", "program", "engine"), [(Endless, proved, "milp"), (Proves, until_cancelled, "bab")]
+)
+def test_with_two_threads_the_first_proof_ends_the_other(
+    scene, helpless, monkeypatch, search, program, engine
+):
+    monkeypatch.setattr(run, "SHORT_SECONDS", 0.01)
+    monkeypatch.setattr(run, "Branching", search)
+    monkeypatch.setattr(Verifier, "solve_milp", program)
+    result = Verifier(scene.network, replace(HIGHS, threads=2)).verify(
+        problem(scene, BROKEN), Budget.of_seconds(60.0)
+    )
+    assert (result.verdict, result.engine) == (Verdict.HOLDS, engine)
+    assert result.seconds < 50
+
+
+def test_with_two_threads_both_get_all_the_time(scene, helpless, monkeypatch):
+    monkeypatch.setattr(run, "SHORT_SECONDS", 0.01)
+    monkeypatch.setattr(run, "Branching", Endless)
+    monkeypatch.setattr(Verifier, "solve_milp", until_cancelled)
+    result = Verifier(scene.network, replace(HIGHS, threads=2)).verify(
+        problem(scene, BROKEN), Budget.of_seconds(1.0)
+    )
+    assert (result.verdict, result.reason) == (Verdict.UNKNOWN, "time limit")
+    assert [stage.engine for stage in result.stages][-2:] == ["bab", "milp"]
 
 
 @pytest.mark.parametrize("engine", list(Engine))
