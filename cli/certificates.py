@@ -46,12 +46,31 @@ def keep_certificate(path: Path, problems: Sequence[Problem], result: Result) ->
     if not checked.proved:
         note(f"{path} is not written: the proof does not stand up to the checker ({checked.reason})")
         return None
-    write_certificates(path, result.certificates)
-    return {"path": path, "sha256": _sha256(path), "leaves": checked.leaves}
+    return written_fields(path, result.certificates, checked.leaves)
+
+
+def written_fields(path: Path, certificates: Sequence[Certificate], leaves: int) -> Fields:
+    """Write certificates; returns the field ``certificate`` of the result file.
+
+    Raises:
+        InputError: when the file can't be written.
+    """
+    write_certificates(path, certificates)
+    return {"path": path, "sha256": _sha256(path), "leaves": leaves}
 
 
 def check_again(result: ResultFile, problems: Sequence[Problem]) -> Checked | None:
     """What the certificate of a result shows of its question; None where the result names no certificate.
+
+    Raises:
+        InputError: when the file is missing, damaged, or another one than the result names.
+    """
+    certificates = kept_certificates(result)
+    return None if certificates is None else prove(problems, certificates)
+
+
+def kept_certificates(result: ResultFile) -> tuple[Certificate, ...] | None:
+    """The certificates that a result names, None where it names none.
 
     Raises:
         InputError: when the file is missing, damaged, or another one than the result names.
@@ -66,7 +85,7 @@ def check_again(result: ResultFile, problems: Sequence[Problem]) -> Checked | No
         raise InputError(f"{written} does not exist; copy it beside {result.path}, which names it")
     if _sha256(path) != fields.get("sha256"):
         raise InputError(f"{path} is not the certificate that {result.path} names (its sha256 differs)")
-    return prove(problems, read_certificates(path))
+    return read_certificates(path)
 
 
 def prove(problems: Sequence[Problem], certificates: Sequence[Certificate]) -> Checked:

@@ -13,6 +13,7 @@ from ..verifier.network import Network
 from ..verifier.portfolio import Verifier
 from ..verifier.replay import Rejection, Replay
 from .documents import region_of
+from .label_certificates import confirm_by_certificates
 from .options import EngineOptions
 from .render import note
 from .results import ResultFile, load_arrays
@@ -40,9 +41,13 @@ def check_labels(result: ResultFile, network: Network, options: EngineOptions) -
     problem = LabelsProblem(network, region_of(result, arrays), rule, image)
     replayed = _replay(result, problem, claims)
     proofs = {label: verdict for label, verdict in claims.items() if verdict in _PROVED}
-    confirmed = _prove(problem, proofs, options)
+    certified = confirm_by_certificates(result, problem, proofs)
+    rest = {label: verdict for label, verdict in proofs.items() if label not in certified}
+    confirmed = len(certified) + _prove(problem, rest, options)
     unknown = sum(verdict is LabelVerdict.UNKNOWN for verdict in claims.values())
     text = f"{replayed} witnesses replayed in onnxruntime, {confirmed} of {len(proofs)} proofs found again"
+    if certified:
+        text += f", {len(certified)} of them by the independent checker"
     if unknown:
         text += f", {unknown} labels are unknown in the result itself"
     return confirmed == len(proofs) and not unknown, text

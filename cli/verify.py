@@ -12,11 +12,12 @@ from ..errors import InputError
 from ..verifier.all_labels import ask_all_labels
 from ..verifier.cases import verify_cases
 from ..verifier.certificate import BoundCertificate, certified
-from ..verifier.portfolio import Verifier
+from ..verifier.portfolio import Engine, Verifier
 from ..verifier.problem import Problem
 from ..verifier.proof_of_bounds import proof_of
 from ..verifier.result import Result, Stage, Verdict
 from .certificates import keep_certificate
+from .label_certificates import keep_label_certificates
 from .main import ExitCode
 from .neighbourhood import Neighbourhood, neighbourhood
 from .options import (
@@ -102,8 +103,8 @@ def verify_command(
     check_one_question(property_options)
     inputs = [model, image, vnnlib, mask, network_options.labels, *_companions(epsilons)]
     check_outputs(_outputs(output_options.output, result_file, certificate), inputs)
-    if property_options.all_labels and not (result_file is None and certificate is None):
-        raise InputError("--result-file and --certificate have no words for all labels; use -o OUT.json")
+    if property_options.all_labels and result_file is not None:
+        raise InputError("--result-file has no words for all labels; use -o OUT.json")
     with reporting_failure(result_file):
         if vnnlib is None:
             if image is None:
@@ -111,7 +112,7 @@ def verify_command(
             question = ask(model, image, network_options, decision_options, resize=resize)
             around = neighbourhood(question, eps, epsilons, mask)
             if property_options.all_labels:
-                code = _answer_all_labels(question, around, engine_options, output_options)
+                code = _answer_all_labels(question, around, engine_options, output_options, certificate)
                 raise SystemExit(code)
             asked = _image_question(question, around, property_options)
         else:
@@ -141,13 +142,21 @@ def _answer_all_labels(
     around: Neighbourhood,
     engines: EngineOptions,
     output: OutputOptions,
+    certificate: Path | None,
 ) -> ExitCode:
     problem = labels_problem(question, around.region)
     tell = partial(tell_label, question.network.labels)
     with interruptible(engines.timeout) as (budget, was_pressed):
-        verifier = Verifier(question.network, settings_of(engines), note, _tell)
+        settings = settings_of(engines)
+        if certificate is not None:
+            settings = replace(settings, engines=settings.engines - {Engine.MILP})
+        verifier = Verifier(question.network, settings, note, _tell)
         result = ask_all_labels(verifier, problem, budget, tell)
-    report_labels(question, result, around, output)
+        kept = None
+        if certificate is not None:
+            keeper = Verifier(question.network, replace(settings, certify=True), note)
+            kept = keep_label_certificates(certificate, keeper, problem, result, budget)
+    report_labels(question, result, around, output, kept)
     return ExitCode.INTERRUPTED if was_pressed() else exit_code(result.verdict)
 
 

@@ -65,8 +65,9 @@ def report_labels(
     result: LabelsResult,
     around: Neighbourhood,
     output: OutputOptions,
+    certificate: Fields | None = None,
 ) -> None:
-    """Write the result file, if one is wanted, and show the answer."""
+    """Write the result file, if one is wanted, and show the answer; ``certificate`` is its field of that name."""
     rows = _witness_rows(result) if output.output is not None else {}
     fields = {
         **verify_fields(question.network, question.image_path, summary(result)),
@@ -74,6 +75,7 @@ def report_labels(
         "question": {"kind": PropertyKind.ALL_LABELS, **_rule_fields(question)},
         "region": around.fields,
         "labels": [_label_fields(answer, question.network.labels, rows) for answer in result.answers],
+        "certificate": certificate,
     }
     files: Fields = {"arrays": None, "witness": None}
     if output.output is not None:
@@ -83,6 +85,12 @@ def report_labels(
         print_json({"schema": Schema.VERIFY.value, **{key: to_json(item) for key, item in document.items()}})
     else:
         _print(question, result)
+        if certificate is not None:
+            labels = certificate["labels"]
+            assert isinstance(labels, list)
+            click.echo(
+                f"certificate {certificate['path']}: {len(labels)} labels, {certificate['leaves']} leaves"
+            )
 
 
 def summary(result: LabelsResult) -> Result:
