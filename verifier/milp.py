@@ -12,7 +12,7 @@ from ..errors import DisagreementError
 from .budget import Budget
 from .interval import Interval, ValueBounds
 from .margins import MILP_MARGIN
-from .milp_encoding import Encoding, ProvedByBounds, encode
+from .milp_encoding import Encoding, ProvedByBounds, Refuted, encode
 from .milp_model import MilpAnswer, MilpBackend, MilpStatus
 from .network import Network
 from .operators import FloatArray
@@ -83,6 +83,7 @@ def solve_clause(
     budget: Budget,
     settings: MilpSettings | None = None,
     atom_bounds: Interval | None = None,
+    refuted: Refuted | None = None,
 ) -> MilpOutcome:
     """Ask a MILP solver whether a clause can be violated in a region.
 
@@ -94,6 +95,7 @@ def solve_clause(
         budget: of encoding and solving together.
         settings: threads and seed.
         atom_bounds: better bounds (atoms,) on the atoms than those that follow from the scores.
+        refuted: sets of atoms that are proved not to reach zero together.
 
     Raises:
         SolverUnavailableError: when the solver can't take the program.
@@ -104,7 +106,7 @@ def solve_clause(
     if not all(np.isfinite([item.lower, item.upper]).all() for item in bounds.values):
         reason = "the bounds of the network's values overflow float64"
         return MilpOutcome(MilpVerdict.UNKNOWN, reason, math.inf, None, math.nan, None, 0.0, 0)
-    encoding = encode(network, bounds, clause, atom_bounds)
+    encoding = encode(network, bounds, clause, atom_bounds, refuted)
     if isinstance(encoding, ProvedByBounds):
         seconds = time.monotonic() - started
         text = "the bounds leave too few atoms"
@@ -151,7 +153,7 @@ def interpret(encoding: Encoding, answer: MilpAnswer, seconds: float) -> MilpOut
     image = _candidate(encoding, answer)
     if image is not None:
         return outcome(MilpVerdict.CANDIDATE, "the solver's point, to be replayed", image)
-    if doubt is None and bound < -encoding.proof_margin:
+    if doubt is None and encoding.proves(answer.best_bound):
         return outcome(MilpVerdict.PROVED, "dual bound below zero")
     return outcome(MilpVerdict.UNKNOWN, doubt or answer.status.value)
 

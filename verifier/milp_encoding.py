@@ -4,13 +4,15 @@ The program maximises s, the margin of the clause (the ``needed``-th largest ato
 what the clause depends on and the bounds leave open becomes variables and rows; see milp_reduction.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 
 from ..errors import DisagreementError
 from .affine import AffineMap, IndexArray
+from .cover import AtomSet, is_proved
 from .interval import Interval, ValueBounds
 from .margins import milp_margin, proof_margin
 from .milp_layers import MilpEncoder, Range
@@ -35,6 +37,25 @@ class ProvedByBounds:
     bound: float
 
 
+@dataclass(frozen=True, slots=True)
+class Refuted:
+    """What is proved of sets of atoms.
+
+    Attributes:
+        sets: none of them reaches zero together.
+        bound: negative upper bound on the smallest atom of each.
+    """
+
+    sets: tuple[AtomSet, ...]
+    bound: float
+
+    def renumbered(self, atoms: Iterable[int]) -> "Refuted":
+        """Those sets all of whose atoms are among ``atoms``, by their places there."""
+        place = {int(atom): position for position, atom in enumerate(atoms)}
+        inside = [item for item in self.sets if item <= place.keys()]
+        return Refuted(tuple(frozenset(place[atom] for atom in item) for item in inside), self.bound)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoding:
     """A program and how to read its points and bounds.
@@ -49,6 +70,7 @@ class Encoding:
         left_out: upper bound on every atom that was left out (negative), minus infinity for none.
         proof_margin: how far below zero a bound on the program has to be before it proves anything.
         seen: margin of some point of the region, which no right bound is below.
+        excluded: negative upper bound on the margins of sets that may not be chosen, minus infinity for none.
     """
 
     model: MilpModel
@@ -60,6 +82,7 @@ class Encoding:
     left_out: float
     proof_margin: float
     seen: float = -np.inf
+    excluded: float = -np.inf
 
     @property
     def lowest(self) -> float:
@@ -79,13 +102,21 @@ class Encoding:
         """Upper bound on the clause's margin that follows from an upper bound on the program.
 
         Where the margin exceeds the ``needed``-th largest of the encoded atoms, one that was left out
-        reaches it.
+        reaches it, or a set that was excluded.
         """
-        return max(best_bound, self.left_out)
+        return max(best_bound, self.left_out, self.excluded)
+
+    def proves(self, best_bound: float) -> bool:
+        """Whether an upper bound on the program shows that the margin is below zero; what is excluded is proved."""
+        return max(best_bound, self.left_out) < -self.proof_margin
 
 
 def encode(
-    network: Network, bounds: ValueBounds, clause: Clause, atom_bounds: Interval | None = None
+    network: Network,
+    bounds: ValueBounds,
+    clause: Clause,
+    atom_bounds: Interval | None = None,
+    refuted: Refuted | None = None,
 ) -> Encoding | ProvedByBounds:
     """Encode the margin of a clause over a region.
 
@@ -94,6 +125,8 @@ def encode(
         bounds: valid bounds on every value over the region; ``bounds[0]`` is the region.
         clause: what may not hold.
         atom_bounds: better bounds (atoms,) on the atoms than those that follow from the scores.
+        refuted: sets of atoms that are proved not to reach zero together; the program does not choose all of one
+            (the sum of their binaries is at most their number less one).
 
     Returns:
         A program, or word that none is needed.
@@ -115,7 +148,11 @@ def encode(
     kept, expressions = kept.sharpened(expressions, program, -tie)
     if kept.atoms < clause.needed:
         return ProvedByBounds(max(kept.left_out, kept.margin_bound()))
-    margin = _cardinality(program, kept, expressions)
+    facts = () if refuted is None else kept.refuted(refuted)
+    excluded = -np.inf if refuted is None or not facts else refuted.bound
+    if is_proved(kept.atoms, clause.needed, facts):
+        return ProvedByBounds(max(kept.left_out, excluded))
+    margin = _cardinality(program, kept, expressions, facts)
     pixels = np.flatnonzero(reduction.needed[0])
     model = program.maximising(margin)
     needed = max(tie, milp_margin(model.largest))
@@ -128,6 +165,7 @@ def encode(
         margin,
         kept.left_out,
         needed,
+        excluded=excluded,
     )
 
 
@@ -135,6 +173,7 @@ def encode(
 class _Atoms:
     """The atoms that can still reach zero, with outward bounds."""
 
+    numbers: IndexArray
     weights: FloatArray
     offsets: FloatArray
     reach: Range
@@ -149,7 +188,8 @@ class _Atoms:
         if better is not None and np.isnan([better.lower, better.upper]).any():
             raise DisagreementError("bounds of the atoms are NaN; please report this network")
         known = Interval(lower, upper) if better is None else Interval(lower, upper).intersect(better)
-        return cls(clause.weights, clause.offsets, Range.of(known.lower, known.upper), clause.needed, -np.inf)
+        reach = Range.of(known.lower, known.upper)
+        return cls(np.arange(clause.atoms), clause.weights, clause.offsets, reach, clause.needed, -np.inf)
 
     @property
     def atoms(self) -> int:
@@ -160,7 +200,13 @@ class _Atoms:
         kept = self.reach.upper >= threshold
         left_out = max([self.left_out, *self.reach.upper[~kept].tolist()])
         reach = Range(self.reach.lower[kept], self.reach.upper[kept])
-        return _Atoms(self.weights[kept], self.offsets[kept], reach, self.needed, left_out)
+        return _Atoms(
+            self.numbers[kept], self.weights[kept], self.offsets[kept], reach, self.needed, left_out
+        )
+
+    def refuted(self, refuted: Refuted) -> tuple[AtomSet, ...]:
+        """Those sets all of whose atoms are here, by their places; none that is larger than what is needed."""
+        return tuple(item for item in refuted.renumbered(self.numbers).sets if len(item) <= self.needed)
 
     def margin_bound(self) -> float:
         """Upper bound on the ``needed``-th largest, minus infinity when there are fewer."""
@@ -172,7 +218,7 @@ class _Atoms:
         """Bounds from the expressions over the variables; atoms that can't reach ``threshold`` leave."""
         known = Range.of(*expressions.range(*program.box()))
         reach = Range(np.maximum(self.reach.lower, known.lower), np.minimum(self.reach.upper, known.upper))
-        better = _Atoms(self.weights, self.offsets, reach, self.needed, self.left_out)
+        better = replace(self, reach=reach)
         return better.possible(threshold), expressions.rows(np.flatnonzero(reach.upper >= threshold))
 
 
@@ -185,15 +231,20 @@ def _combined(atoms: _Atoms, scores: AffineMap) -> AffineMap:
     return AffineMap(sparse.csr_matrix(weights @ scores.matrix), weights @ scores.constant + atoms.offsets)
 
 
-def _cardinality(program: ProgramBuilder, atoms: _Atoms, expressions: AffineMap) -> int:
+def _cardinality(
+    program: ProgramBuilder, atoms: _Atoms, expressions: AffineMap, refuted: Sequence[AtomSet]
+) -> int:
     """Add s, at most the ``needed``-th largest atom; returns its column.
 
     With a binary b per atom, at least ``needed`` of them 1: ``s <= atom + M (1 - b)``. An atom that is
     not chosen may be as low as its lower bound while s is as high as its upper bound, so M is their
-    difference: valid for every s, not only for s = 0. Where all atoms are needed, no binary is.
+    difference: valid for every s, not only for s = 0. Where all atoms are needed, no binary is. Not all atoms
+    of a refuted set (given by their places) are chosen.
     """
     top = atoms.margin_bound()
-    margin = program.continuous(np.array([_largest(atoms.reach.lower, atoms.needed)]), np.array([top]))
+    # the largest atoms of a point can be a refuted set, and then s is the margin of another
+    lowest = float(atoms.reach.lower.min()) if refuted else _largest(atoms.reach.lower, atoms.needed)
+    margin = program.continuous(np.array([lowest]), np.array([top]))
     everywhere = np.repeat(margin, atoms.atoms)
     if atoms.atoms == atoms.needed:
         below = program.at(everywhere) - expressions.widened(program.columns).matrix
@@ -205,6 +256,9 @@ def _cardinality(program: ProgramBuilder, atoms: _Atoms, expressions: AffineMap)
     program.at_most(below + program.at(holds, gap), expressions.constant + gap)
     chosen = program.grouped(np.zeros(atoms.atoms, dtype=np.int64), holds, 1.0, 1)
     program.at_least(chosen, np.array([float(atoms.needed)]))
+    for item in refuted:
+        row = program.grouped(np.zeros(len(item), dtype=np.int64), holds[sorted(item)], 1.0, 1)
+        program.at_most(row, np.array([len(item) - 1.0]))
     return int(margin[0])
 
 

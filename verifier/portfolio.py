@@ -12,6 +12,7 @@ from .falsify import Falsifier
 from .interval import Interval
 from .lirpa import LirpaBounds
 from .milp import MilpOutcome, MilpSettings, solve_clause
+from .milp_encoding import Refuted
 from .milp_gurobi import GurobiBackend
 from .milp_highs import HighsBackend
 from .milp_model import MilpBackend
@@ -126,10 +127,12 @@ class Verifier:
         atoms = atom_interval(clause, said, known.values[self.network.output])
         # pairs that are proven not to reach the target together leave few atoms that can take part
         chosen, left_out = possible_atoms(clause.atoms, clause.needed, said.refuted), -math.inf
+        refuted = Refuted(said.refuted, said.refuted_bound)
         if clause.needed <= len(chosen) < clause.atoms:
             left_out = said.refuted_bound
             clause = Clause(clause.weights[chosen], clause.offsets[chosen], clause.needed)
             atoms = Interval(atoms.lower[chosen], atoms.upper[chosen])
-        outcome = solve_clause(self.network, known.values, clause, backend, budget, settings, atoms)
+            refuted = refuted.renumbered(chosen)
+        outcome = solve_clause(self.network, known.values, clause, backend, budget, settings, atoms, refuted)
         # the margin of a point may be that of a refuted set, which the program does not see
         return replace(outcome, bound=max(outcome.bound, left_out))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlverify.verifier.affine import affine_step
 from mlverify.verifier.budget import Budget
 from mlverify.verifier.interval import Interval, ValueBounds
-from mlverify.verifier.milp_encoding import Encoding, ProvedByBounds, encode
+from mlverify.verifier.milp_encoding import Encoding, ProvedByBounds, Refuted, encode
 from mlverify.verifier.milp_gurobi import GurobiBackend
 from mlverify.verifier.milp_highs import HighsBackend
 from mlverify.verifier.network import Network, Tail
@@ -363,6 +363,49 @@ def test_atom_bounds_remove_atoms_and_their_bound_stays_in_the_answer():
     encoding = encode(network, bounds, clause, better)
     assert encoding.left_out == pytest.approx(-0.001, abs=1e-5)
     assert encoding.margin_bound(-5.0) == encoding.left_out
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["dense", "relu and pool"])
+def test_refuted_sets_are_not_chosen_and_all_others_are(name, seed):
+    """Against enumeration: the largest margin of a pair of atoms that contains no excluded set."""
+    network = network_of(name, seed)
+    region, rng = region_of(network, seed + 20), np.random.default_rng(seed)
+    clause, lift = all_kept(Clause(rng.normal(size=(4, 4)), rng.normal(size=4), 2))
+    pairs = [frozenset(pair) for pair in itertools.combinations(range(4), 2)]
+    excluded = tuple(pairs[number] for number in rng.permutation(6)[: 1 + seed])
+    # a set that is larger than what is needed says nothing here
+    encoding = encode(
+        network,
+        interval_bounds(network, region),
+        clause,
+        refuted=Refuted((*excluded, frozenset({0, 1, 2})), -0.5),
+    )
+    margins = []
+    for pair in set(pairs) - set(excluded):
+        rows = sorted(pair)
+        margins.append(
+            enumerate_margin(network, region, Clause(clause.weights[rows], clause.offsets[rows], 2))
+        )
+    answer = optimum(encoding)
+    assert answer.objective - lift == pytest.approx(max(margins) - lift, abs=AGREEMENT)
+    assert encoding.margin_bound(-3.0) == -0.5
+    assert encoding.proves(-3.0)
+
+
+def test_nothing_is_left_where_every_set_is_refuted():
+    network = network_of("dense", seed=4)
+    region = region_of(network, seed=4)
+    clause, _ = all_kept(Clause(np.eye(4), np.zeros(4), 3))
+    refuted = Refuted((frozenset({0, 1}), frozenset({2, 3})), -0.5)
+    answer = encode(network, interval_bounds(network, region), clause, refuted=refuted)
+    assert isinstance(answer, ProvedByBounds)
+    assert answer.bound == -0.5
+
+
+def test_refuted_sets_by_the_places_of_their_atoms():
+    refuted = Refuted((frozenset({1, 5}), frozenset({2}), frozenset({3, 5})), -0.5)
+    assert refuted.renumbered([1, 3, 5]).sets == (frozenset({0, 2}), frozenset({1, 2}))
 
 
 def test_no_binaries_for_atoms_that_are_all_needed():
