@@ -72,18 +72,6 @@ class MilpModel:
         finite = [np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in numbers]
         return float(max(finite))
 
-    def relaxed(self) -> "MilpModel":
-        """The linear relaxation."""
-        return MilpModel(
-            self.objective,
-            self.matrix,
-            self.row_lower,
-            self.row_upper,
-            self.lower,
-            self.upper,
-            np.zeros_like(self.integral),
-        )
-
     def is_finite(self) -> bool:
         """Whether every number is one: a NaN here means that the encoder read what it had not built."""
         finite = (self.objective, self.matrix.data, self.lower, self.upper)

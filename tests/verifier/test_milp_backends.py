@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_optimum_bound_and_point(backend):
 
 @each_backend
 def test_a_linear_program_and_one_without_rows(backend):
-    answer = solve(backend, KNAPSACK.relaxed())
+    answer = solve(backend, replace(KNAPSACK, integral=np.zeros(3, dtype=np.bool_)))
     assert answer.status is MilpStatus.OPTIMAL
     assert answer.best_bound == pytest.approx(answer.objective, abs=1e-9)
     empty = model_of([1.0, -2.0], [], [], [True, False], lower=-1.0)
