@@ -11,7 +11,7 @@ from mlverify.verifier.budget import Budget
 from mlverify.verifier.input_split import InputSplit, SplitEnd
 from mlverify.verifier.max_engine import BabResult, Branching
 from mlverify.verifier.milp import MilpVerdict, solve_clause
-from mlverify.verifier.milp_encoding import ProvedByBounds, encode
+from mlverify.verifier.milp_encoding import ProvedByBounds, Refuted, encode
 from mlverify.verifier.milp_gurobi import GurobiBackend
 from mlverify.verifier.milp_highs import HighsBackend
 from mlverify.verifier.milp_model import MilpBackend
@@ -143,11 +143,14 @@ def check_milp(case: Case, known: BoundsOutcome, backend: MilpBackend) -> None:
         assert encoding.margin_bound(answer.best_bound) >= exact - slack
         if exact > encoding.left_out:
             assert answer.objective == pytest.approx(exact, abs=slack)
-        outcome = solve_clause(case.network, values, clause, backend, FREE, None, atoms)
-        if outcome.verdict is MilpVerdict.PROVED:
-            assert exact < 0
-        else:
-            assert exact > -FLOAT32_SLACK * case.size
+        said = known.clauses[position]
+        for refuted in (None, Refuted(said.refuted, said.refuted_bound)):
+            outcome = solve_clause(case.network, values, clause, backend, FREE, None, atoms, refuted)
+            if outcome.verdict is MilpVerdict.PROVED:
+                assert exact < 0
+                assert exact <= outcome.bound + slack
+            else:
+                assert exact > -FLOAT32_SLACK * case.size
 
 
 def check_verdict(case: Case, result: Result, *, complete: bool = True) -> None:

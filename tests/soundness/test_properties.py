@@ -112,7 +112,7 @@ def check_kind(kind: str, seed: int, folder: Path) -> None:
     case = case_of_kind(kind, seed, folder)
     known = check_bounds_engine(case)
     check_branch_and_bound(case)
-    check_milp(case, known, HighsBackend(), tightened=seed % 3 == 0)
+    check_milp(case, known, HighsBackend())
     check_verdict(case, ask(case))
     for engines in ENGINES[1:]:
         check_verdict(case, ask(case, engines), complete=False)
