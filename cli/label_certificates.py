@@ -6,15 +6,26 @@ from pathlib import Path
 from ..errors import InputError
 from ..verifier.budget import Budget
 from ..verifier.label_answers import LabelsProblem, LabelsResult, LabelVerdict
+from ..verifier.network import Network
 from ..verifier.portfolio import Verifier
 from ..verifier.problem import Problem
 from ..verifier.proof_certificate import Certificate
+from ..verifier.proof_program import Program
 from .certificates import kept_certificates, prove, written_fields
 from .documents import Fields
 from .render import note
 from .results import ResultFile
 
 _SIDES = {LabelVerdict.ALWAYS: True, LabelVerdict.NEVER: False}
+
+
+def check_certifiable(network: Network) -> None:
+    """Find out before the work whether proofs about a network can be kept.
+
+    Raises:
+        UnsupportedOperatorError: when the checker does not know an operator.
+    """
+    Program.of(network)
 
 
 def keep_label_certificates(

@@ -17,7 +17,7 @@ from ..verifier.problem import Problem
 from ..verifier.proof_of_bounds import proof_of
 from ..verifier.result import Result, Stage, Verdict
 from .certificates import keep_certificate
-from .label_certificates import keep_label_certificates
+from .label_certificates import check_certifiable, keep_label_certificates
 from .main import ExitCode
 from .neighbourhood import Neighbourhood, neighbourhood
 from .options import (
@@ -145,6 +145,8 @@ def _answer_all_labels(
     certificate: Path | None,
 ) -> ExitCode:
     problem = labels_problem(question, around.region)
+    if certificate is not None:
+        check_certifiable(question.network)
     tell = partial(tell_label, question.network.labels)
     with interruptible(engines.timeout) as (budget, was_pressed):
         settings = settings_of(engines)

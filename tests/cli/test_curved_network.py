@@ -35,9 +35,18 @@ def test_verify_and_check(run, model, files, eps, code):
     assert checked.stdout.startswith("confirmed")
 
 
-def test_a_certificate_is_refused_in_one_line(run, model, files):
+@pytest.mark.parametrize("about", [(), ("--all-labels",)])
+def test_a_certificate_is_refused_in_one_line(run, model, files, about):
     asked = run(
-        "verify", model, files / "image.png", "--eps", "0.001", "--certificate", files / "c.npz", *QUICK
+        "verify",
+        model,
+        files / "image.png",
+        "--eps",
+        "0.001",
+        "--certificate",
+        files / "c.npz",
+        *QUICK,
+        *about,
     )
     assert asked.exit_code == ExitCode.BAD_INPUT
     assert "operator Tanh of node 'active'" in asked.stderr
