@@ -110,7 +110,7 @@ def test_samples_that_are_missing(family):
 
 def test_bounds(family, capsys, monkeypatch):
     monkeypatch.setattr(bounds, "_apart", lambda function, task: function(task))
-    monkeypatch.setattr(bounds, "OUR_STEPS", (1, 2))
+    monkeypatch.setattr(bounds, "OUR_STEPS", ((0, 1), (1, 2)))
     monkeypatch.setattr(bounds, "THEIR_STEPS", 2)
     if not lirpa_status().usable:
         with pytest.raises(SystemExit, match="auto_LiRPA is not"):

@@ -74,6 +74,6 @@ def test_synth_and_check(run, model, files):
 def test_predict_and_attack(run, model, files):
     assert run("predict", model, files / "image.png").exit_code == 0
     attacked = run(
-        "attack", model, files / "image.png", "--hide-all", "--eps", "0.5", "-o", files / "adv.png"
+        "attack", model, files / "image.png", "--hide-all", "--eps", "0.5", "-o", files / "adv.json"
     )
     assert attacked.exit_code in (ExitCode.HOLDS, ExitCode.VIOLATED), attacked.stderr
