@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from .synthesis.layers import Bands as Bands
     from .synthesis.layers import ObjectLayers as ObjectLayers
     from .synthesis.objective import Objective as Objective
+    from .synthesis.problem import SynthesisSettings as SynthesisSettings
     from .synthesis.result import Synthesis as Synthesis
     from .synthesis.shape import Order as Order
     from .synthesis.shape import Shape as Shape
-    from .synthesis.synthesize import SynthesisSettings as SynthesisSettings
     from .verifier.image import load_image as load_image
     from .verifier.label_answers import LabelsResult as LabelsResult
     from .verifier.label_answers import LabelVerdict as LabelVerdict
@@ -64,7 +64,7 @@ _HOMES = {
     "Settings": ".verifier.portfolio",
     "Shape": ".synthesis.shape",
     "Synthesis": ".synthesis.result",
-    "SynthesisSettings": ".synthesis.synthesize",
+    "SynthesisSettings": ".synthesis.problem",
     "ThresholdRule": ".verifier.label_rules",
     "TopKRule": ".verifier.label_rules",
     "Verdict": ".verifier.result",

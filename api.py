@@ -11,9 +11,9 @@ from .synthesis.largest_margin import weakest_points as find_weakest_points
 from .synthesis.layers import Bands, ObjectLayers, apart
 from .synthesis.localisation import locate
 from .synthesis.objective import Objective
+from .synthesis.problem import SynthesisProblem, SynthesisSettings
 from .synthesis.result import Synthesis
 from .synthesis.shape import Shape
-from .synthesis.synthesize import SynthesisProblem, SynthesisSettings
 from .synthesis.synthesize import synthesize as run_synthesis
 from .verifier.all_labels import ask_all_labels
 from .verifier.budget import Budget

@@ -25,7 +25,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..synthesis.objective import SMALLEST_WIDTH, Objective
-from ..synthesis.synthesize import SynthesisProblem, SynthesisSettings, synthesize
+from ..synthesis.problem import SynthesisProblem, SynthesisSettings
+from ..synthesis.synthesize import synthesize
 from ..verifier.operators import FloatArray
 from ..verifier.portfolio import ALL_ENGINES, Settings
 from .limits import COLUMNS as LIMIT_COLUMNS

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ..adam import Adam, descend
+from ..synthesis.problem import SynthesisProblem
 from ..synthesis.rows import CertifiedRows
-from ..synthesis.synthesize import SynthesisProblem
 from ..verifier.budget import Budget
 from ..verifier.linear_bounds import LinearBounds
 from ..verifier.operators import FloatArray

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from ..synthesis.largest_margin import search_rivals
-from ..synthesis.synthesize import SynthesisProblem
+from ..synthesis.problem import SynthesisProblem
 from ..verifier.budget import Budget
 from ..verifier.operators import FloatArray
 from ..verifier.portfolio import Settings, Verifier

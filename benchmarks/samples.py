@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..synthesis.layers import ObjectLayers
 from ..synthesis.objective import Weighting, weights_of
-from ..synthesis.synthesize import SynthesisProblem
+from ..synthesis.problem import SynthesisProblem
 from ..verifier.network import Network
 from ..verifier.onnx_reader import load_network
 from ..verifier.region import Layered

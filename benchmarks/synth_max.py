@@ -17,9 +17,10 @@ import numpy as np
 
 from ..errors import InputError
 from ..synthesis.maximality import TOLERANCE, ClosingSettings
+from ..synthesis.problem import SynthesisProblem, SynthesisSettings
 from ..synthesis.result import LayerStatus, Synthesis
 from ..synthesis.shape import Shape
-from ..synthesis.synthesize import SynthesisProblem, SynthesisSettings, synthesize
+from ..synthesis.synthesize import synthesize
 from ..verifier.budget import Budget
 from ..verifier.portfolio import Settings
 from .samples import NETWORKS, read_network, read_samples, synthesis_problem

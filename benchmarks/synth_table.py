@@ -18,9 +18,10 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import InputError, MlverifyError
+from ..synthesis.problem import SynthesisProblem, SynthesisSettings
 from ..synthesis.prover import Prover
 from ..synthesis.result import Synthesis
-from ..synthesis.synthesize import SynthesisProblem, SynthesisSettings, synthesize
+from ..synthesis.synthesize import synthesize
 from ..verifier.budget import Budget
 from ..verifier.certificate import BoundCertificate
 from ..verifier.network import Network

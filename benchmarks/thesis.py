@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..synthesis.cutting import Cutting, cut, fixed_weights, sensitivity_weights
-from ..synthesis.synthesize import SynthesisProblem
+from ..synthesis.problem import SynthesisProblem
 from ..verifier.budget import Budget
 from ..verifier.falsify import QUICK
 from ..verifier.operators import FloatArray

@@ -24,7 +24,8 @@ from ..synthesis.ascent import AscentSettings
 from ..synthesis.cutting import Cutting
 from ..synthesis.heatmap import COLOURS, colour_scale, draw_outline, layer_colours
 from ..synthesis.layers import ObjectLayers
-from ..synthesis.synthesize import SynthesisProblem, SynthesisSettings, synthesize
+from ..synthesis.problem import SynthesisProblem, SynthesisSettings
+from ..synthesis.synthesize import synthesize
 from ..verifier.files import check_writable, replacing
 from ..verifier.operators import FloatArray
 from ..verifier.portfolio import Settings, Verifier

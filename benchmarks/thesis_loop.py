@@ -18,7 +18,8 @@ from statistics import median
 
 from ..errors import InputError
 from ..synthesis.cutting import Cutting
-from ..synthesis.synthesize import Phase, SynthesisProblem, SynthesisSettings, synthesize
+from ..synthesis.problem import Phase, SynthesisProblem, SynthesisSettings
+from ..synthesis.synthesize import synthesize
 from ..verifier.budget import Budget
 from ..verifier.portfolio import Settings
 from ..verifier.session import Judge

@@ -11,8 +11,8 @@ from .. import __version__
 from ..errors import InputError
 from ..synthesis.layers import Bands
 from ..synthesis.objective import Objective, Weighting
+from ..synthesis.problem import SynthesisSettings
 from ..synthesis.relations import labels_of, matrix, relations
-from ..synthesis.synthesize import SynthesisSettings
 from ..verifier.budget import Budget
 from ..verifier.network import Network
 from .documents import model_fields

@@ -11,8 +11,9 @@ import numpy as np
 from ..errors import ImageError, InputError, PropertyError
 from ..synthesis.layers import Bands, ObjectLayers
 from ..synthesis.objective import Objective, Weighting, weights_of
+from ..synthesis.problem import SynthesisProblem, SynthesisSettings
 from ..synthesis.result import Synthesis
-from ..synthesis.synthesize import SynthesisProblem, SynthesisSettings, synthesize
+from ..synthesis.synthesize import synthesize
 from ..verifier.budget import Budget
 from ..verifier.decision import TopK
 from ..verifier.network import Network

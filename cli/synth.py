@@ -14,9 +14,10 @@ from ..synthesis.cutting import Cutting
 from ..synthesis.layers import Bands, ObjectLayers
 from ..synthesis.maximality import TOLERANCE, ClosingSettings
 from ..synthesis.objective import Objective, Weighting, check_weights, weights_of
+from ..synthesis.problem import Phase, SynthesisProblem, SynthesisSettings
 from ..synthesis.result import LayerStatus, Synthesis
 from ..synthesis.shape import Order, Shape
-from ..synthesis.synthesize import Phase, SynthesisProblem, SynthesisSettings, synthesize
+from ..synthesis.synthesize import synthesize
 from ..verifier.decision import TopK
 from ..verifier.files import replacing
 from ..verifier.operators import FloatArray

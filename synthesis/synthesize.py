@@ -8,47 +8,35 @@ last word is a fresh verification of the numbers that are returned.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from ..errors import DisagreementError, PropertyError
 from ..verifier.budget import Budget
-from ..verifier.certificate import BoundCertificate, certified
 from ..verifier.linear_bounds import LinearBounds
-from ..verifier.network import Network
 from ..verifier.operators import FloatArray
-from ..verifier.portfolio import Engine, Notice, Settings, silent
-from ..verifier.problem import Problem
-from ..verifier.property import Property, top_k
-from ..verifier.region import Layered, Region
-from ..verifier.result import Result, Verdict
+from ..verifier.portfolio import Engine, Notice, silent
+from ..verifier.result import Verdict
 from ..verifier.threads import few_threads
-from .ascent import Ascent, AscentSettings
-from .bounding import BoundingSettings, tighten_bound
-from .cutting import Cutting, cutting_weights
-from .expansion import Expansion, ExpansionSettings
-from .frontier import Frontier, FrontierSettings
+from .ascent import Ascent
+from .bounding import tighten_bound
+from .certifying import Certified, Certifying
+from .cutting import cutting_weights
+from .expansion import Expansion
+from .frontier import Frontier
 from .lexicographic import grow_in_order
-from .maximality import Closing, ClosingSettings
+from .maximality import Closing
 from .nogoods import UpperBound
-from .objective import Goal, Objective, check_weights, degenerate
+from .objective import Objective, degenerate
 from .oracle import Oracle, Scope
-from .polish import PolishSettings, polish
+from .polish import polish
+from .problem import Phase, SynthesisProblem, SynthesisSettings, no_progress
 from .prover import Prover
 from .result import Queries, Synthesis
-from .rows import CertifiedRows, SearchPoint
-from .shape import Shape
+from .rows import CertifiedRows
 from .weakest import Weakening
 
-# A certificate that rounding spoils is shrunk by this share, twice as much each time, so many times.
-SHRINK = 1e-4
-SHRINKS = 12
-# A certificate with slack is stretched, at most to this multiple of its epsilons, by bisection in so many checks.
-STRETCH = 1.3
-STRETCHES = 8
 # Share of the time for each phase; what one does not use the next one has.
 ASCENT_SHARE = 0.4
 POLISH_SHARE = 0.35
@@ -65,103 +53,6 @@ FEW_BANDS = 8
 FEW_BANDS_SHARE = 0.15
 # A gap below this share is as good as none.
 SMALL_GAP = 0.005
-
-
-class Phase(Protocol):
-    """Told what is being done; see :class:`Progress`."""
-
-    def __call__(self, name: str, share: float, size: float) -> None:
-        """``share`` of phase ``name`` is done, the best certified size so far is ``size``."""
-        ...
-
-
-def no_progress(name: str, share: float, size: float) -> None:
-    """The observer that does nothing."""
-    del name, share, size
-
-
-@dataclass(frozen=True, slots=True)
-class SynthesisSettings:
-    """Effort and strategy.
-
-    Attributes:
-        verify: solver, threads, seed, device and engines of the verifier.
-        ascent: effort of the ascent; 0 steps for none (the thesis's loop).
-        polish: effort of the polishing.
-        cutting: which cutting weights shrink a neighbourhood that is not robust.
-        expansion: step sizes of the thesis's loop.
-        frontier: effort beyond the linear bounds.
-        closing: tolerance and effort of the certificate of maximality.
-        bounding: effort of the upper bound.
-    """
-
-    verify: Settings = field(default_factory=Settings)
-    ascent: AscentSettings = field(default_factory=AscentSettings)
-    polish: PolishSettings = field(default_factory=PolishSettings)
-    cutting: Cutting = Cutting.FIXED
-    expansion: ExpansionSettings = field(default_factory=ExpansionSettings)
-    frontier: FrontierSettings = field(default_factory=FrontierSettings)
-    closing: ClosingSettings = field(default_factory=ClosingSettings)
-    bounding: BoundingSettings = field(default_factory=BoundingSettings)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SynthesisProblem:
-    """How far may each layer change without hiding the target?
-
-    Attributes:
-        network: the network.
-        neighbourhood: image and layers; its epsilons are not read.
-        target: label that must stay among the ``k`` highest scores.
-        k: size of the label set.
-        weights: (layers,) of the size, not negative.
-        objective: what is made large.
-        shape: allowed epsilons, None for all.
-    """
-
-    network: Network
-    neighbourhood: Layered
-    target: int
-    k: int
-    weights: FloatArray
-    objective: Objective = Objective.WEIGHTED_SUM
-    shape: Shape | None = None
-
-    def __post_init__(self) -> None:
-        """Check weights and label.
-
-        Raises:
-            PropertyError: weights of the wrong length, negative or all zero; a shape for another number of
-                layers; a label or k that does not fit.
-        """
-        layers = len(self.neighbourhood.epsilons)
-        check_weights(self.weights, layers)
-        if self.shape is not None and len(self.shape.bands) != layers:
-            raise PropertyError(f"bands for {len(self.shape.bands)} layers, the image has {layers}")
-        top_k(len(self.network.labels), self.target, self.k)
-
-    @property
-    def question(self) -> Property:
-        """Top-k membership of the target."""
-        return top_k(len(self.network.labels), self.target, self.k)
-
-    @property
-    def goal(self) -> Goal:
-        """Objective and weights."""
-        return Goal(self.objective, self.weights)
-
-    @property
-    def allowed(self) -> Shape:
-        """The shape; every vector where there is none."""
-        return self.shape or Shape.free(len(self.weights))
-
-    def region(self, epsilons: FloatArray) -> Region:
-        """The neighbourhood with these epsilons (layers,)."""
-        return replace(self.neighbourhood, epsilons=epsilons).region
-
-    def at(self, epsilons: FloatArray) -> Problem:
-        """The verifier's problem at these epsilons."""
-        return Problem(self.network, self.region(epsilons), self.question, self.neighbourhood.image)
 
 
 def synthesize(
@@ -185,15 +76,6 @@ def synthesize(
     """
     with few_threads():
         return _Run(problem, settings or SynthesisSettings(), budget or Budget(), notice, progress).run()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Certified:
-    """Epsilons with a fresh proof."""
-
-    epsilons: FloatArray
-    result: Result
-    certificate: BoundCertificate | None
 
 
 class _Run:
@@ -246,7 +128,7 @@ class _Run:
     def _few_bands(self) -> bool:
         return self._problem.allowed.count <= FEW_BANDS and self._problem.objective is not Objective.MAX_MIN
 
-    def _larger(self, closing: Closing, first: "_Certified") -> bool:
+    def _larger(self, closing: Closing, first: Certified) -> bool:
         grown = closing.epsilons
         return bool((grown >= first.epsilons).all() and (grown > first.epsilons).any())
 
@@ -330,7 +212,7 @@ class _Run:
                 "nothing to protect; choose another --target or --k"
             )
 
-    def _point_certificate(self) -> _Certified:
+    def _point_certificate(self) -> Certified:
         """The neighbourhood of size zero, which holds the clean image only."""
         epsilons = np.zeros_like(self._problem.neighbourhood.epsilons)
         result = self._prover.ask(self._problem.at(epsilons), Budget())
@@ -339,7 +221,7 @@ class _Run:
                 "the clean image itself can't be certified: its margin is within rounding of a tie; "
                 "choose another image or target"
             )
-        return _Certified(epsilons, result, None)
+        return Certified(epsilons, result, None)
 
     # --- linear bounds --------------------------------------------------------------------------------
 
@@ -355,7 +237,7 @@ class _Run:
         goal, shape = problem.goal, problem.allowed
         return CertifiedRows(linear, where.image, where.layers, goal.weights, clause, goal.objective, shape)
 
-    def _ascend(self, rows: CertifiedRows) -> _Certified | None:
+    def _ascend(self, rows: CertifiedRows) -> Certified | None:
         climbing = self._part(FEW_BANDS_SHARE if self._few_bands else ASCENT_SHARE)
         self._climb(rows, climbing)
         self._cut_short |= climbing.exhausted
@@ -364,7 +246,13 @@ class _Run:
             polish(rows, self._settings.polish, polishing, self._observer("polish"))
         self._cut_short |= polishing.exhausted
         self._bounds_queries += rows.queries
-        return None if rows.best is None else self._certify(rows.best)
+        if rows.best is None:
+            return None
+        self._oracle.slopes = rows.best.certificate
+        certifying = Certifying(self._problem, self._verifier.bounds.linear, self._budget)
+        found = certifying.certify(rows.best)
+        self._bounds_queries += certifying.queries
+        return found
 
     def _climb(self, rows: CertifiedRows, budget: Budget) -> None:
         """One ascent, and further ones with other barriers while there is time for a whole one."""
@@ -382,44 +270,9 @@ class _Run:
         remaining = self._budget.remaining
         return self._budget if remaining == float("inf") else self._budget.at_most(share * remaining)
 
-    def _certify(self, point: SearchPoint) -> _Certified | None:
-        """Prove the point afresh in float64 from the slopes as they are kept.
-
-        It is shrunk a little where rounding spoils it, and stretched as far as its slopes carry it.
-        """
-        certificate = point.certificate
-        self._oracle.slopes = certificate
-        epsilons = np.minimum(point.epsilons, 1.0)
-        for attempt in range(SHRINKS):
-            found = self._prove(certificate, epsilons)
-            if found is not None:
-                return self._stretch(certificate, found)
-            epsilons = epsilons * (1.0 - SHRINK * 2**attempt)
-        return None
-
-    def _stretch(self, certificate: BoundCertificate, found: _Certified) -> _Certified:
-        low, high, best = 1.0, STRETCH, found
-        for _ in range(STRETCHES):
-            # one check of a photo takes a second
-            if self._budget.exhausted:
-                break
-            factor = (low + high) / 2
-            further = self._prove(certificate, np.minimum(found.epsilons * factor, 1.0))
-            low, high, best = (low, factor, best) if further is None else (factor, high, further)
-        return best
-
-    def _prove(self, certificate: BoundCertificate, epsilons: FloatArray) -> _Certified | None:
-        started = time.monotonic()
-        clause = self._problem.question.clauses[0]
-        proof = certificate.check(self._verifier.bounds.linear, self._problem.region(epsilons), clause)
-        self._bounds_queries += 1
-        if not proof.proved:
-            return None
-        return _Certified(epsilons, certified(proof, time.monotonic() - started), certificate)
-
     # --- the last word --------------------------------------------------------------------------------
 
-    def _finally(self, epsilons: FloatArray) -> _Certified | None:
+    def _finally(self, epsilons: FloatArray) -> Certified | None:
         """A fresh verification of exactly these numbers, by a verifier that has seen nothing yet."""
         fresh = Prover(self._problem.network, self._settings.verify)
         # Ctrl-C ends the search, not the proof of what it found, which takes as long as it took before
@@ -434,14 +287,14 @@ class _Run:
             return None
         if result.verdict is not Verdict.HOLDS:
             return None
-        return _Certified(epsilons, result, slopes if result.engine in WITH_SLOPES else None)
+        return Certified(epsilons, result, slopes if result.engine in WITH_SLOPES else None)
 
     # --- the answer -----------------------------------------------------------------------------------
 
     def _value(self, epsilons: FloatArray) -> float:
         return self._problem.goal.value(epsilons)
 
-    def _synthesis(self, best: _Certified, closing: Closing, bound: UpperBound | None) -> Synthesis:
+    def _synthesis(self, best: Certified, closing: Closing, bound: UpperBound | None) -> Synthesis:
         out_of_time = self._cut_short or self._budget.exhausted
         reason = "interrupted" if self._budget.cancelled() else "time limit" if out_of_time else "done"
         goal = self._problem.goal

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from mlverify.synthesis.layers import ObjectLayers
+from mlverify.synthesis.problem import SynthesisProblem
 from mlverify.synthesis.rows import CertifiedRows
-from mlverify.synthesis.synthesize import SynthesisProblem
 from mlverify.verifier.decision import ranking
 from mlverify.verifier.linear_bounds import LinearBounds
 from mlverify.verifier.network import Network

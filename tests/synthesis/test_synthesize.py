@@ -16,9 +16,10 @@ from mlverify.synthesis.frontier import FrontierSettings
 from mlverify.synthesis.layers import ObjectLayers
 from mlverify.synthesis.maximality import ClosingSettings
 from mlverify.synthesis.polish import PolishSettings
+from mlverify.synthesis.problem import SynthesisSettings
 from mlverify.synthesis.prover import Prover
 from mlverify.synthesis.result import LayerStatus
-from mlverify.synthesis.synthesize import SynthesisSettings, synthesize
+from mlverify.synthesis.synthesize import synthesize
 from mlverify.verifier.budget import Budget
 from mlverify.verifier.certificate import BoundCertificate, Proof
 from mlverify.verifier.decision import ranking
@@ -328,7 +329,7 @@ def test_a_search_that_time_ended_says_so(scene):
 
 def test_a_certificate_with_slack_is_stretched(scene, monkeypatch):
     kept = synthesize(scene.problem(), replace(QUICK, expansion=NO_EXPANSION))
-    monkeypatch.setattr("mlverify.synthesis.synthesize.STRETCHES", 0)
+    monkeypatch.setattr("mlverify.synthesis.certifying.STRETCHES", 0)
     bare = synthesize(scene.problem(), replace(QUICK, expansion=NO_EXPANSION))
     assert kept.size >= bare.size
     assert certified(scene, kept)
