@@ -41,6 +41,9 @@ WIDENING = {torch.float64: 1e-10, torch.float32: 2e-6}
 SATURATED = 1e-9
 # Dense rows go backward in slices whose largest intermediate tensor has about this many numbers (256 MB in float64).
 DENSE_NUMBERS = 32_000_000
+# Rows of scores go backward for so many regions together that the largest tensor has at most about this many numbers: it
+# then stays in the cache between two steps.
+CACHED_NUMBERS = 250_000
 
 
 class LinearBounds:
@@ -205,11 +208,26 @@ class LinearBounds:
             bounds: of all values below it.
             free: parameters of the relaxations; None for the default lines.
         """
+        if free is None and bounds.batch > 1:
+            widest = max(int(np.prod(shape)) for shape in self._shapes_below(number))
+            regions = max(1, CACHED_NUMBERS // (widest * rows.shape[1]))
+            if regions < bounds.batch:
+                return self._upper_in_slices(number, rows, bounds, regions)
         coefficients, total = self.to_input(number, rows, bounds, free)
         centre = (bounds.lower[0] + bounds.upper[0]).flatten(1) / 2
         radius = (bounds.upper[0] - bounds.lower[0]).flatten(1) / 2
         flat = coefficients.flatten(2)
         return total + (flat @ centre.unsqueeze(2)).squeeze(2) + (flat.abs() @ radius.unsqueeze(2)).squeeze(2)
+
+    def _upper_in_slices(self, number: int, rows: Tensor, bounds: Bounds, regions: int) -> Tensor:
+        found = []
+        for first in range(0, bounds.batch, regions):
+            part = slice(first, first + regions)
+            below = Bounds(
+                tuple(item[part] for item in bounds.lower), tuple(item[part] for item in bounds.upper)
+            )
+            found.append(self.upper(number, rows if len(rows) == 1 else rows[part], below))
+        return torch.cat(found)
 
     def to_input(
         self,
