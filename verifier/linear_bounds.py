@@ -41,8 +41,8 @@ WIDENING = {torch.float64: 1e-10, torch.float32: 2e-6}
 SATURATED = 1e-9
 # Dense rows go backward in slices whose largest intermediate tensor has about this many numbers (256 MB in float64).
 DENSE_NUMBERS = 32_000_000
-# Rows of scores go backward for so many regions together that the largest tensor has at most about this many numbers: it
-# then stays in the cache between two steps.
+# Rows of scores go backward for so many regions together that the largest tensor has about this many numbers at most:
+# it then stays in the cache between two steps.
 CACHED_NUMBERS = 250_000
 
 
