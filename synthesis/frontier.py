@@ -18,10 +18,11 @@ from .oracle import Oracle
 from .polish import PolishSettings, polish
 from .rows import CertifiedRows
 
-# Allowances are shares of the margin that attacks leave: first, smallest, largest.
+# Steps of the allowance, as shares of the margin that attacks leave at the start: first and smallest; a step that was
+# proved is followed by a larger one.
 FIRST_SHARE = 0.2
-SMALLEST_SHARE = 0.05
-LARGEST_SHARE = 0.9
+SMALLEST_SHARE = 0.03
+GROWTH = 1.6
 # A proposal that is larger by less than this share is not worth a question.
 WORTHWHILE = 2e-3
 # Points between two vectors are tried at these shares of the way, the next one after the answer.
@@ -76,15 +77,24 @@ class Frontier:
         return self._oracle.scope.goal.value(self.epsilons)
 
     def beyond(self, rows: CertifiedRows, budget: Budget) -> None:
-        """Proposals from relaxed rows, until even small allowances fail."""
-        share = FIRST_SHARE
+        """Proposals from relaxed rows, until even small steps of the allowance fail."""
         self._on_size(0.0, self._oracle.scope.goal.size(self.epsilons))
-        while share >= SMALLEST_SHARE and self._may_ask(budget):
-            weak = self._oracle.attack(self.epsilons, budget)
-            left = -float(weak.margins.max())
-            proposal = self._relaxed(rows, share * left, budget) if left > 0 else None
-            proved = proposal is not None and self._try_and_cut(proposal, budget)
-            share = min(share * 1.6, LARGEST_SHARE) if proved else share / 2
+        left = -float(self._oracle.attack(self.epsilons, budget).margins.max())
+        # what rows may exceed zero by: proved so far, and the step beyond it
+        proved, step = 0.0, FIRST_SHARE * left
+        while step >= SMALLEST_SHARE * left > 0 and self._may_ask(budget):
+            # attacks break most of what exceeds zero by more than their margin
+            allowance = min(proved + step, left)
+            proposal = self._relaxed(rows, allowance, budget)
+            if proposal is None:
+                return
+            if self._is_better(proposal):
+                held = self._try_and_cut(proposal, budget)
+                proved, step = (allowance, step * GROWTH) if held else (proved, (allowance - proved) / 2)
+            elif allowance < left:
+                step *= GROWTH
+            else:
+                return
             self._on_size(0.0, self._oracle.scope.goal.size(self.epsilons))
 
     def _try_and_cut(self, proposal: FloatArray, budget: Budget) -> bool:
@@ -108,9 +118,7 @@ class Frontier:
 
     def try_vector(self, epsilons: FloatArray, budget: Budget) -> bool:
         """Whether a vector that is better was proved; it is the new best one then."""
-        scope = self._oracle.scope
-        value = scope.goal.value(epsilons)
-        if value <= self._goal_value + WORTHWHILE * abs(self._goal_value):
+        if not self._is_better(epsilons):
             return False
         known = self._oracle.is_known(epsilons)
         if known is None:
@@ -121,6 +129,10 @@ class Frontier:
         if known:
             self.epsilons = epsilons
         return known
+
+    def _is_better(self, epsilons: FloatArray) -> bool:
+        value = self._oracle.scope.goal.value(epsilons)
+        return value > self._goal_value + WORTHWHILE * abs(self._goal_value)
 
     def _may_ask(self, budget: Budget) -> bool:
         return not budget.exhausted and self._oracle.complete < self._settings.questions
