@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import DisagreementError, InputError
 from ..verifier.budget import Budget
 from ..verifier.label_answers import LabelsProblem, LabelsResult, LabelVerdict
 from ..verifier.network import Network
@@ -11,6 +11,7 @@ from ..verifier.portfolio import Verifier
 from ..verifier.problem import Problem
 from ..verifier.proof_certificate import Certificate
 from ..verifier.proof_program import Program
+from ..verifier.result import Verdict
 from .certificates import kept_certificates, prove, written_fields
 from .documents import Fields
 from .render import note
@@ -45,6 +46,7 @@ def keep_label_certificates(
 
     Raises:
         InputError: when the file can't be written.
+        DisagreementError: when a label that was proved is refuted.
     """
     found: dict[int, Certificate] = {}
     leaves, names = 0, problem.network.labels
@@ -52,6 +54,11 @@ def keep_label_certificates(
     for label, claim in claims.items():
         asked = _question(problem, label, claim)
         proof = verifier.verify(asked, budget)
+        if proof.verdict is Verdict.VIOLATED:
+            raise DisagreementError(
+                f"label {names[label]} was proved to be {claim.value}, and a replayed witness contradicts that; "
+                "please report this network and question"
+            )
         checked = prove((asked,), proof.certificates) if proof.certificates else None
         if checked is not None and checked.proved:
             found[label] = proof.certificates[0]

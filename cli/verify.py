@@ -179,7 +179,7 @@ def _by_certificate(verifier: Verifier, problems: Sequence[Problem], synthesis: 
     certificate = BoundCertificate.from_arrays(load_arrays(result.companion("certificate")))
     try:
         problem = problems[0]
-        proof = certificate.check(verifier.bounds.linear, problem.region, problem.property.clauses[0])
+        proof = certificate.check(verifier.bounds.linear, problem.region, problem.property)
     except InputError:
         # of another network or question; the engines answer this one
         return None

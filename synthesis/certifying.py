@@ -70,8 +70,7 @@ class Certifying:
 
     def _prove(self, certificate: BoundCertificate, epsilons: FloatArray) -> Certified | None:
         started = time.monotonic()
-        clause = self.problem.question.clauses[0]
-        proof = certificate.check(self.linear, self.problem.region(epsilons), clause)
+        proof = certificate.check(self.linear, self.problem.region(epsilons), self.problem.question)
         self.queries += 1
         if not proof.proved:
             return None

@@ -69,7 +69,7 @@ class Prover:
         if certificate is None or Engine.BOUNDS not in self._settings.engines:
             return None
         started = time.monotonic()
-        proof = certificate.check(self.cheap.bounds.linear, problem.region, problem.property.clauses[0])
+        proof = certificate.check(self.cheap.bounds.linear, problem.region, problem.property)
         return certified(proof, time.monotonic() - started) if proof.proved else None
 
     def ask_completely(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from ..errors import DisagreementError
 from .budget import Budget
 
 Found = TypeVar("Found")
@@ -53,6 +54,16 @@ class Beside(Generic[Found]):
         if self._failure is not None:
             raise self._failure
         return self._found[0]
+
+    def finished(self) -> Found | None:
+        """What the work has found when the block is left, None when it failed.
+
+        Raises:
+            DisagreementError: when that is why it failed: it concerns the other's answer too.
+        """
+        if isinstance(self._failure, DisagreementError):
+            raise self._failure
+        return self._found[0] if self._found else None
 
     def __enter__(self) -> Self:
         """Nothing to do: the work runs already."""

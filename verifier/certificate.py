@@ -22,7 +22,7 @@ from .linear_bounds import LinearBounds
 from .margins import proof_margin
 from .network import Network
 from .operators import FloatArray, MaxPool, Relu
-from .property import Clause
+from .property import Clause, Property
 from .region import Region
 from .relaxation import PoolFreedom
 from .result import Result, Stage, Verdict
@@ -91,12 +91,19 @@ class BoundCertificate:
             },
         )
 
-    def check(self, linear: LinearBounds, region: Region, clause: Clause) -> Proof:
-        """Prove the clause on the region afresh, from these slopes, in float64.
+    def check(self, linear: LinearBounds, region: Region, question: Property) -> Proof:
+        """Prove a question of one clause on the region afresh, from these slopes, in float64.
 
         Raises:
-            InputError: when the certificate does not fit the network or the clause.
+            InputError: when the certificate does not fit the network or the question; it says nothing of any clause
+                but the one that it was made for.
         """
+        if len(question.clauses) != 1:
+            raise InputError(
+                f"the certificate proves questions of one clause, this one has {len(question.clauses)}; "
+                "verify it without the certificate"
+            )
+        clause = question.clauses[0]
         slopes = self.slopes(linear, clause)
         try:
             return self._prove(linear, region, clause, slopes)
@@ -131,7 +138,10 @@ class BoundCertificate:
         refuted = [
             frozenset(subset) for subset, value in zip(self.subsets, values, strict=True) if value < -margin
         ]
-        return Proof(is_proved(clause.atoms, clause.needed, refuted), float(values.max()))
+        proved = is_proved(clause.atoms, clause.needed, refuted)
+        # where refuted subsets exclude the clause, no margin exceeds the largest of their bounds
+        counted = values[values < -margin] if proved else values
+        return Proof(proved, float(counted.max()))
 
     def check_shapes(self, network: Network) -> None:
         """See that there is one number per neuron: other shapes could still broadcast, and mean something else.

@@ -87,7 +87,9 @@ class LinearBounds:
             if number in self._wanted:
                 back_low, back_high = self._backward_value(number, lowers, uppers, low, high, inner)
                 low, high = torch.maximum(low, back_low), torch.minimum(high, back_high)
-            if operator.inputs and not isinstance(operator, (Relu, Reshape, Transpose, Concat, MaxPool)):
+            moved = isinstance(operator, (Relu, Reshape, Transpose, Concat, MaxPool))
+            # what is only moved or clipped has no rounding of its own, unless a backward pass bounded it
+            if operator.inputs and not (moved and number not in self._wanted):
                 low, high = self._widen(low, high)
             lowers.append(low)
             uppers.append(high)

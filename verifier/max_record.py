@@ -121,4 +121,4 @@ def _decision(
 
 def rounded(slopes: FloatArray) -> Bytes:
     """Numbers in [0, 1] as bytes."""
-    return np.round(np.clip(slopes, 0.0, 1.0) * LEVELS).astype(np.uint8)
+    return np.round(np.clip(np.nan_to_num(slopes), 0.0, 1.0) * LEVELS).astype(np.uint8)

@@ -193,10 +193,20 @@ class Run:
             return None
         with Beside(lambda budget: list(self._milp.ask(known, budget)), self._budget) as milp:
             result = self._bab(milp.until_done(self._budget))
-            if result is not None:
-                return result
-            outcomes = milp.result()
-        return self._after_milp(outcomes)
+            outcomes = milp.result() if result is None else []
+        if result is None:
+            return self._after_milp(outcomes)
+        if result.verdict is Verdict.HOLDS:
+            self._contradicted(milp.finished() or [])
+        return result
+
+    def _contradicted(self, outcomes: Iterable[MilpOutcome]) -> None:
+        """A witness that the MILP had found before branch and bound proved that there is none is an error."""
+        if any(self._replayed(outcome) is not None for outcome in outcomes):
+            raise DisagreementError(
+                "branch and bound proved the property and the MILP found a witness that onnxruntime confirms; "
+                "please report this network and question"
+            )
 
     def _short_split(self) -> Result | None:
         return self._split_inputs(self._budget.at_most(SHORT_SECONDS))

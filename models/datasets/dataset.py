@@ -174,10 +174,6 @@ class LabelledImages:
         """The same images, kept in memory once they were read, as long as there is room."""
         return replace(self, store=CachedStore(self.store, most_bytes))
 
-    def with_marks(self, marks: Marks) -> "LabelledImages":
-        """The same images with other annotations."""
-        return replace(self, marks=marks)
-
     def for_labels(self, wanted: Sequence[str]) -> "LabelledImages":
         """The labels in the order of a network.
 

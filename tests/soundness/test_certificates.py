@@ -80,7 +80,7 @@ def random_certificate(seed: int, folder: Path) -> tuple[LinearBounds, Region, C
 @pytest.mark.parametrize("seed", range(60))
 def test_any_slopes_prove_only_what_is_true_and_survive_being_written(seed, tmp_path):
     linear, region, clause, certificate = random_certificate(seed, tmp_path)
-    proof = certificate.check(linear, region, clause)
+    proof = certificate.check(linear, region, Property((clause,), "test"))
     points = points_of(np.random.default_rng(seed), region, 300)
     seen = float(clause.margin(logits_at(linear.network, points)).max())
     if proof.proved:
@@ -88,7 +88,7 @@ def test_any_slopes_prove_only_what_is_true_and_survive_being_written(seed, tmp_
     path = tmp_path / "certificate.npz"
     np.savez(path, **certificate.arrays())
     with np.load(path) as arrays:
-        again = BoundCertificate.from_arrays(dict(arrays)).check(linear, region, clause)
+        again = BoundCertificate.from_arrays(dict(arrays)).check(linear, region, Property((clause,), "test"))
     assert again == proof
 
 
@@ -99,7 +99,7 @@ def test_what_the_engine_proves_its_default_slopes_certify(seed, tmp_path):
     outcome = engine.crown(region, Property((clause,), "random"))
     singles = [(atom,) for atom in range(clause.atoms)]
     certificate = BoundCertificate.of(None, singles, torch.ones(len(singles), 1))
-    assert certificate.check(linear, region, clause).proved == outcome.proved
+    assert certificate.check(linear, region, Property((clause,), "test")).proved == outcome.proved
 
 
 def network_with_pool(seed: int, folder: Path) -> tuple[LinearBounds, Region, Clause, BoundCertificate]:
@@ -147,7 +147,9 @@ def test_damaged_archives_are_rejected_by_name(tmp_path):
     linear, region, clause, certificate = network_with_pool(300, tmp_path)
     for name, arrays in damages(certificate.arrays()).items():
         with pytest.raises(InputError):
-            print(name, BoundCertificate.from_arrays(arrays).check(linear, region, clause))
+            print(
+                name, BoundCertificate.from_arrays(arrays).check(linear, region, Property((clause,), "test"))
+            )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -164,4 +166,4 @@ def test_tampered_slopes_never_prove_what_is_false(seed, tmp_path):
         elif name.startswith("weight/"):
             arrays[name] = rng.normal(size=array.shape).astype(np.float16) * 100
     arrays["shares"] = rng.random(arrays["shares"].shape) * rng.choice([0.0, 1e-300, 1.0])
-    assert not BoundCertificate.from_arrays(arrays).check(linear, region, false).proved
+    assert not BoundCertificate.from_arrays(arrays).check(linear, region, Property((false,), "test")).proved

@@ -8,6 +8,7 @@ from mlverify.verifier.budget import Budget
 from mlverify.verifier.certificate import BoundCertificate
 from mlverify.verifier.linear_bounds import LinearBounds
 from mlverify.verifier.onnx_reader import load_network
+from mlverify.verifier.property import Property
 from mlverify.verifier.region import Layered
 from onnx_factory import linear_network
 from scenes import Scene, small_scene
@@ -29,7 +30,9 @@ def proof(scene, point, k=2, shrink=1.0):
     """Of the point, by its certificate in float64."""
     region = Layered(scene.image, scene.layers.layers, shrink * point.epsilons).region
     certificate = BoundCertificate.of(point.slopes, point.subsets, point.shares)
-    return certificate.check(LinearBounds(scene.network, torch.float64), region, scene.clause(k))
+    return certificate.check(
+        LinearBounds(scene.network, torch.float64), region, Property((scene.clause(k),), "test")
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])

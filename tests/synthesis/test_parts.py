@@ -15,6 +15,7 @@ from mlverify.verifier.certificate import BoundCertificate
 from mlverify.verifier.linear_bounds import LinearBounds
 from mlverify.verifier.milp import MilpOutcome, MilpVerdict
 from mlverify.verifier.milp_highs import HighsBackend
+from mlverify.verifier.property import Property
 from mlverify.verifier.torch_network import TorchNetwork
 
 
@@ -85,7 +86,7 @@ def test_parts_prove_more_than_the_slopes_alone(scene):
     for epsilon in np.geomspace(0.02, 0.5, 300):
         epsilons = np.full(scene.count, epsilon)
         certificate, problem = certificate_at(scene, epsilons), scene.problem().at(epsilons)
-        if not certificate.check(linear, problem.region, scene.clause()).proved:
+        if not certificate.check(linear, problem.region, Property((scene.clause(),), "test")).proved:
             assert engine.prove(linear, problem, certificate, Budget.of_seconds(20.0)).proved
             return
     raise AssertionError("the slopes never end")

@@ -27,6 +27,7 @@ from mlverify.verifier.image import load_image
 from mlverify.verifier.linear_bounds import LinearBounds
 from mlverify.verifier.onnx_reader import load_network
 from mlverify.verifier.portfolio import Engine, Settings, Solver, Verifier
+from mlverify.verifier.property import Property
 from mlverify.verifier.result import Result, Verdict
 from onnx_factory import linear_network
 from scenes import Scene, small_scene
@@ -51,7 +52,7 @@ def certified(scene, found, k=2):
     problem = scene.problem(k).at(found.epsilons)
     if found.proof.engine == "bounds/certificate":
         linear = LinearBounds(scene.network, torch.float64)
-        return found.certificate.check(linear, problem.region, scene.clause(k)).proved
+        return found.certificate.check(linear, problem.region, Property((scene.clause(k),), "test")).proved
     prover = Prover(scene.network, SMALL.verify)
     return prover.ask(problem, Budget(), found.certificate).verdict is Verdict.HOLDS
 
@@ -101,7 +102,7 @@ def test_the_certificate_belongs_to_the_epsilons(scene):
     check_answer(scene, found)
     linear = LinearBounds(scene.network, torch.float64)
     larger = scene.problem().at(np.minimum(5 * found.epsilons, 1.0))
-    assert not found.certificate.check(linear, larger.region, scene.clause()).proved
+    assert not found.certificate.check(linear, larger.region, Property((scene.clause(),), "test")).proved
 
 
 def test_the_loop_of_the_thesis_alone(scene):

@@ -8,6 +8,7 @@ from mlverify.synthesis.ascent import Ascent, AscentSettings
 from mlverify.verifier.budget import Budget
 from mlverify.verifier.certificate import BoundCertificate
 from mlverify.verifier.linear_bounds import LinearBounds
+from mlverify.verifier.property import Property
 from mlverify.verifier.region import Layered, Region
 from scenes import small_scene
 
@@ -33,6 +34,10 @@ def certificate(point):
     return BoundCertificate.of(point.slopes, point.subsets, point.shares)
 
 
+def asked(scene) -> Property:
+    return Property((scene.clause(),), "test")
+
+
 def exact(scene):
     return LinearBounds(scene.network, torch.float64)
 
@@ -42,7 +47,7 @@ def region(scene, epsilons):
 
 
 def test_it_proves_what_the_search_found(scene, point, certificate):
-    proof = certificate.check(exact(scene), region(scene, 0.99 * point.epsilons), scene.clause())
+    proof = certificate.check(exact(scene), region(scene, 0.99 * point.epsilons), asked(scene))
     assert proof.proved
     assert proof.margin_bound < 0
 
@@ -50,8 +55,8 @@ def test_it_proves_what_the_search_found(scene, point, certificate):
 def test_default_slopes_need_no_arrays(scene):
     certificate = BoundCertificate.of(None, [(0,), (1,), (2,), (3,)], torch.ones(4, 1))
     assert set(certificate.arrays()) == {"subsets", "shares"}
-    assert certificate.check(exact(scene), Region.linf(scene.image, 0.001), scene.clause()).proved
-    assert not certificate.check(exact(scene), Region.linf(scene.image, 1.0), scene.clause()).proved
+    assert certificate.check(exact(scene), Region.linf(scene.image, 0.001), asked(scene)).proved
+    assert not certificate.check(exact(scene), Region.linf(scene.image, 1.0), asked(scene)).proved
 
 
 def test_the_arrays_are_all_there_is(scene, point, certificate, tmp_path):
@@ -64,13 +69,11 @@ def test_the_arrays_are_all_there_is(scene, point, certificate, tmp_path):
     for name, array in first.items():
         np.testing.assert_array_equal(array, second[name])
     box = region(scene, 0.99 * point.epsilons)
-    assert read.check(exact(scene), box, scene.clause()) == certificate.check(
-        exact(scene), box, scene.clause()
-    )
+    assert read.check(exact(scene), box, asked(scene)) == certificate.check(exact(scene), box, asked(scene))
 
 
 def test_the_margin_bounds_the_images_of_the_region(scene, point, certificate):
-    proof = certificate.check(exact(scene), region(scene, 0.99 * point.epsilons), scene.clause())
+    proof = certificate.check(exact(scene), region(scene, 0.99 * point.epsilons), asked(scene))
     assert (scene.margins(scene.samples(0.99 * point.epsilons, 200, 0)) <= proof.margin_bound + 1e-5).all()
 
 
@@ -83,7 +86,7 @@ def test_rows_that_do_not_cover_prove_nothing(scene, point, certificate):
             name: array[chosen] if name in ("subsets", "shares") or name.split("/")[0] != "inner" else array
             for name, array in arrays.items()
         }
-        assert not BoundCertificate.from_arrays(fewer).check(exact(scene), box, scene.clause()).proved
+        assert not BoundCertificate.from_arrays(fewer).check(exact(scene), box, asked(scene)).proved
 
 
 def test_any_slopes_are_sound(scene, certificate):
@@ -102,8 +105,8 @@ def test_any_slopes_are_sound(scene, certificate):
             elif name == "shares":
                 arrays[name] = generator.random(array.shape)
         spoiled = BoundCertificate.from_arrays(arrays)
-        assert not spoiled.check(exact(scene), whole, scene.clause()).proved
-        proof = spoiled.check(exact(scene), region(scene, epsilons), scene.clause())
+        assert not spoiled.check(exact(scene), whole, asked(scene)).proved
+        proof = spoiled.check(exact(scene), region(scene, epsilons), asked(scene))
         worst = scene.margins(scene.samples(epsilons, 50, 1)).max()
         assert not (proof.proved and worst >= 0)
 
@@ -114,7 +117,7 @@ def test_a_certificate_of_another_network(certificate, tmp_path, other):
     scene = small_scene(tmp_path, **other)
     box = Region.linf(scene.image, 1.0)
     try:
-        proved = certificate.check(exact(scene), box, scene.clause()).proved
+        proved = certificate.check(exact(scene), box, asked(scene)).proved
     except InputError:
         proved = False
     assert not proved
@@ -123,8 +126,16 @@ def test_a_certificate_of_another_network(certificate, tmp_path, other):
 def test_single_precision_is_refused(scene, certificate):
     with pytest.raises(ValueError, match="float64"):
         certificate.check(
-            LinearBounds(scene.network, torch.float32), region(scene, np.zeros(6)), scene.clause()
+            LinearBounds(scene.network, torch.float32),
+            region(scene, np.zeros(6)),
+            asked(scene),
         )
+
+
+def test_it_says_nothing_of_a_second_clause(scene, certificate):
+    both = Property((asked(scene), scene.clause()), "test")
+    with pytest.raises(InputError, match="one clause, this one has 2"):
+        certificate.check(exact(scene), region(scene, np.zeros(6)), both)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +165,4 @@ def test_damage_is_noticed(certificate, change):
 def test_missing_pool_weights_are_bad_input(scene, point, certificate):
     arrays = {name: array for name, array in certificate.arrays().items() if not name.startswith("weight/")}
     with pytest.raises(InputError, match="does not fit"):
-        BoundCertificate.from_arrays(arrays).check(
-            exact(scene), region(scene, point.epsilons), scene.clause()
-        )
+        BoundCertificate.from_arrays(arrays).check(exact(scene), region(scene, point.epsilons), asked(scene))
