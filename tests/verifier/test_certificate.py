@@ -133,7 +133,7 @@ def test_single_precision_is_refused(scene, certificate):
 
 
 def test_it_says_nothing_of_a_second_clause(scene, certificate):
-    both = Property((asked(scene), scene.clause()), "test")
+    both = Property((scene.clause(), scene.clause()), "test")
     with pytest.raises(InputError, match="one clause, this one has 2"):
         certificate.check(exact(scene), region(scene, np.zeros(6)), both)
 
