@@ -26,6 +26,7 @@ from .patches import channels_last
 from .proof_forward import Single
 from .proof_record import Recorder
 from .proof_slopes import ReluSlopes, Slopes
+from .relaxation import relu_lines
 from .torch_network import TorchNetwork
 
 # Rows that climb together have about this many numbers per tensor; a step takes a dozen passes over them.
@@ -78,14 +79,9 @@ class _Climb:
     def _relu(self, step: PatchStep, operator: Relu, values: ValueBounds) -> _Lines:
         source = values[operator.inputs[0]]
         low, high = self._tensor(source.lower), self._tensor(source.upper)
-        is_open = ((low < 0) & (high > 0)).to(self._dtype)
-        slope = operator.negative_slope
-        stable = torch.where(low >= 0, torch.ones_like(low), torch.full_like(low, slope))
-        width = torch.where(is_open > 0, high - low, torch.ones_like(low))
-        upper = torch.where(is_open > 0, (high - slope * low) / width, stable)
-        shift = is_open * (slope - upper) * low
-        lower = torch.where(is_open > 0, torch.full_like(low, slope), stable)
-        arrays = (lower, is_open * (1.0 - slope), upper, shift)
+        lines = relu_lines(low, high, operator.negative_slope, torch.zeros_like(low))
+        span = ((low < 0) & (high > 0)).to(self._dtype) * (1.0 - operator.negative_slope)
+        arrays = (lines.lower_slope, span, lines.upper_slope, lines.upper_shift)
         return _Lines(*(step.reads.seen(channels_last(item), self._rows) for item in arrays))
 
     def start(self) -> dict[int, Tensor]:
