@@ -96,7 +96,7 @@ class Bounding:
         """Optimise the parameters of a batch until all bounds are below ``-margin`` or the steps are spent."""
         winners = winners_of(self.fast, self.layout, domains)
         phases = phases_of(self.fast, self.layout, winners)
-        objective = self._objective(self.fast, domains)
+        objective = self.objective(self.fast, domains)
         ascent = Ascent(self.fast, objective, phases, freedom_of(self.fast, self.layout, domains), rates)
         for _ in range(steps):
             if budget.exhausted or ascent.step(-2 * margin):
@@ -147,12 +147,13 @@ class Bounding:
 
     def _plain(self, bounds: MaxBounds, domains: Sequence[Domain]) -> FloatArray:
         phases = phases_of(bounds, self.layout, winners_of(bounds, self.layout, domains))
-        weights = self._objective(bounds, domains).normalised()
+        weights = self.objective(bounds, domains).normalised()
         free = freedom_of(bounds, self.layout, domains)
         found = bounds.sweep(bounds.atoms, weights, phases, free, up=False).bounds
         return np.asarray(found.cpu().numpy(), dtype=np.float64)
 
-    def _objective(self, bounds: MaxBounds, domains: Sequence[Domain]) -> Objective:
+    def objective(self, bounds: MaxBounds, domains: Sequence[Domain]) -> Objective:
+        """What is bounded in these sub-problems, for sweeps of ``bounds``."""
         shares = np.stack([domain.shares for domain in domains], axis=1)
         weights = torch.as_tensor(shares, dtype=bounds.dtype, device=bounds.device)
         members = np.zeros(shares.shape, dtype=np.bool_)

@@ -230,13 +230,15 @@ class Sweep:
 
     Attributes:
         bounds: (batch,) upper bounds of the objective.
-        point: (pixels, batch) where the last linear function is largest.
+        pixels: (pixels, batch) the last linear function.
+        point: (pixels, batch) where it is largest.
         coefficients: per group (nodes, batch) on its nodes.
         entries: per group (entries, batch) the entries' substituted values at the point; empty without up.
         nodes: per group (nodes, batch) likewise.
     """
 
     bounds: Tensor
+    pixels: Tensor
     point: Tensor
     coefficients: tuple[Tensor, ...]
     entries: tuple[Tensor, ...]
@@ -307,7 +309,7 @@ class MaxBounds:
             for group, lines, row in zip(self.groups, lines_of, coefficients, strict=False):
                 entries.append(group.blocks.forward(point, nodes))
                 nodes.append(lines.up(row, entries[-1]))
-        return Sweep(bounds, point, tuple(coefficients), tuple(entries), tuple(nodes))
+        return Sweep(bounds, pixels, point, tuple(coefficients), tuple(entries), tuple(nodes))
 
     def exact(self, point: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The program itself at pixels (pixels, batch): entries and nodes of every group."""

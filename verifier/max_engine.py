@@ -17,11 +17,12 @@ from .max_ascent import FIRST
 from .max_bounding import Bounding
 from .max_domains import Domain
 from .max_record import leaves_of
-from .max_search import Search, SearchEnd, SearchSettings
+from .max_search import SearchEnd, SearchSettings
 from .max_tighten import tighten_program
 from .network import Network
 from .proof_record import Recorder
 from .property import Clause
+from .set_search import SetSearch
 
 # Sets of atoms that are searched one by one; the MILP needs no enumeration.
 MOST_SETS = 1000
@@ -36,7 +37,8 @@ class Refutation:
 
     Attributes:
         atoms: the set.
-        leaves: sub-problems that cover the region, each with a negative bound.
+        leaves: sub-problems that cover the region, each with a negative bound; none where the trees of parts add up
+            to the proof.
     """
 
     atoms: AtomSet
@@ -75,7 +77,7 @@ class _State:
     """
 
     bounding: Bounding | None
-    searches: list[tuple[AtomSet, Search]]
+    searches: list[tuple[AtomSet, SetSearch]]
     obstacle: str
 
 
@@ -157,7 +159,7 @@ class Branching:
                     f"{outcome.end.value} after {self._domains} sub-problems{margin}", outcome.candidate
                 )
             state.searches.pop(0)
-            self._keep(state.bounding, atoms, outcome.leaves)
+            self._keep(state.bounding, atoms, outcome.leaves, outcome.bound)
         return self._result(f"{self._domains} sub-problems")
 
     def _prepared(self, budget: Budget) -> "_State":
@@ -185,7 +187,11 @@ class Branching:
         sets = self._open_sets()
         if self._clause.needed > 1:
             roots = self._refute_roots(bounding, sets or [], margin, budget)
-        searches = [(root.atoms, Search(bounding, root, margin, self._settings)) for root in roots]
+        in_parts = self._recording is None
+        searches = [
+            (root.atoms, SetSearch(bounding, root, margin, self._settings, in_parts=in_parts))
+            for root in roots
+        ]
         self._state = _State(bounding, searches, "too many label sets are open" if sets is None else "")
         return self._state
 
@@ -222,18 +228,17 @@ class Branching:
                     atom = next(iter(domain.atoms))
                     self._upper[atom] = min(self._upper[atom], domain.bound)
                 if domain.bound < -margin:
-                    self._keep(bounding, domain.atoms, (domain,))
+                    self._keep(bounding, domain.atoms, (domain,), domain.bound)
                 else:
                     still.append(domain)
         return sorted(still, key=lambda domain: domain.bound)
 
-    def _keep(self, bounding: Bounding, atoms: AtomSet, leaves: tuple[Domain, ...]) -> None:
+    def _keep(self, bounding: Bounding, atoms: AtomSet, leaves: tuple[Domain, ...], bound: float) -> None:
         if self._recording is not None:
             number = self._recording.recorder.refute(self._recording.clause, sorted(atoms))
             found = leaves_of(self._network, bounding.program.groups, bounding.layout, number, leaves)
             self._recording.recorder.add_leaves(found)
         self._refutations.append(Refutation(atoms, leaves))
-        bound = max((leaf.bound for leaf in leaves), default=-np.inf)
         self._bounds.append(bound)
         if len(atoms) == 1:
             atom = next(iter(atoms))

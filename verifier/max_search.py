@@ -21,6 +21,8 @@ from .max_domains import Domain
 BATCH_NUMBERS = 8_000_000
 # Sub-problems that are bounded in about the time that one is.
 SMALL_BATCH = 64
+# What a gradient step costs however few numbers it moves, in numbers.
+STEP_WORK = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,11 @@ class SearchOutcome:
     leaves: tuple[Domain, ...]
 
 
+def work_of(count: int, width: int, steps: int) -> int:
+    """About how many numbers are touched by bounding ``count`` sub-problems of ``width`` columns."""
+    return steps * (count * width + STEP_WORK)
+
+
 class Search:
     """Shows that at no point of the region all atoms of a sub-problem reach zero together; can be continued."""
 
@@ -98,20 +105,28 @@ class Search:
         self._leaves: list[Domain] = []
         self._made = self._seen = 0
         program = bounding.program
-        width = max(1, len(program.pixels) + program.nodes)
-        self._batch = max(1, min(settings.batch, BATCH_NUMBERS // width))
+        self._width = max(1, len(program.pixels) + program.nodes)
+        self._batch = max(1, min(settings.batch, BATCH_NUMBERS // self._width))
+        self.work = 0
         self._push(root)
 
-    def run(self, budget: Budget) -> SearchOutcome:
-        """Go on until everything is closed, or something ends it; a stopped search can be run again."""
+    def run(self, budget: Budget, work: float = np.inf) -> SearchOutcome:
+        """Go on until everything is closed, or something ends it; a stopped search can be run again.
+
+        Args:
+            budget: stops the search.
+            work: so does this much of :attr:`work` in all, at which it stops in every run alike.
+        """
         while self._open:
-            if budget.exhausted:
+            if budget.exhausted or self.work >= work:
                 return self._ended(SearchEnd.STOPPED)
             if self._bytes > 2 * self._settings.memory:
                 return self._ended(SearchEnd.FULL)
             taken = self._take()
-            batch = self._bounding.bound(taken, self._steps(len(taken)), self._margin, budget)
+            steps = self._steps(len(taken))
+            batch = self._bounding.bound(taken, steps, self._margin, budget)
             self._seen += len(taken)
+            self.work += work_of(len(taken), self._width, steps)
             candidate = self._bounding.candidate(batch.sweep.point, self._atoms)
             going = self._expand(batch)
             if candidate is not None:
