@@ -43,11 +43,11 @@ class Bounded:
 class Bounding:
     """Bounds sub-problems of one program; an objective is a convex combination of a set of its atoms."""
 
-    def __init__(self, program: MaxProgram, device: str = "cpu") -> None:
-        """Put the program on the device, in both precisions."""
+    def __init__(self, program: MaxProgram, device: str = "cpu", *, exact_windows: bool = False) -> None:
+        """Put the program on the device, in both precisions; see :class:`~.max_bounds.MaxBounds`."""
         self.program = program
-        self.fast = MaxBounds(program, torch.float32, device)
-        self.sure = MaxBounds(program, torch.float64, device)
+        self.fast = MaxBounds(program, torch.float32, device, exact_windows=exact_windows)
+        self.sure = MaxBounds(program, torch.float64, device, exact_windows=exact_windows)
         self.layout = Layout.of(self.fast)
         self._winners = [_winners(group) for group in program.groups]
 

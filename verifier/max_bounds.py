@@ -9,7 +9,7 @@ the bound by everything it was made of. Tensors carry the sub-problems on their 
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from scipy import sparse
@@ -18,6 +18,7 @@ from torch import Tensor
 from .affine import AffineMap
 from .max_program import MaxGroup, MaxProgram
 from .operators import FloatArray
+from .window_maxima import WindowMaxima
 
 # Matrices with a larger share of nonzeros than this are multiplied as dense ones.
 DENSE_SHARE = 0.15
@@ -248,8 +249,22 @@ class Sweep:
 class MaxBounds:
     """Sweeps over one program, in one precision, on one device."""
 
-    def __init__(self, program: MaxProgram, dtype: torch.dtype = torch.float64, device: str = "cpu") -> None:
-        """Put the program's matrices on the device."""
+    def __init__(
+        self,
+        program: MaxProgram,
+        dtype: torch.dtype = torch.float64,
+        device: str = "cpu",
+        *,
+        exact_windows: bool = False,
+    ) -> None:
+        """Put the program's matrices on the device.
+
+        Args:
+            program: the program.
+            dtype: of all tensors.
+            device: torch device.
+            exact_windows: whether the first group's upper lines give way to exact maxima over its windows.
+        """
         place = torch.device(device)
         self.program = program
         self.dtype = dtype
@@ -258,6 +273,10 @@ class MaxBounds:
         self.atoms = Blocks.of(program.atoms, program, dtype, place)
         low, high = _column(program.box.lower, dtype, place), _column(program.box.upper, dtype, place)
         self.centre, self.radius = (low + high) / 2, (high - low) / 2
+        self._windows: WindowMaxima | None = None
+        if exact_windows and program.groups and WindowMaxima.apply_to(program.groups[0], program):
+            slope, _ = upper_lines(self.groups[0], None)
+            self._windows = WindowMaxima(program.groups[0], program, slope, dtype, place)
 
     def undecided(self, batch: int) -> tuple[Phases, ...]:
         """The phases of ``batch`` sub-problems without decisions."""
@@ -296,13 +315,22 @@ class MaxBounds:
         ]
         for number in range(len(phases) - 1, -1, -1):
             group, lines = self.groups[number], lines_of[number]
+            if number == 0 and self._windows is not None:
+                lines = replace(lines, upper_shift=lines.upper_shift * (1.0 - self._windows.joint))
             on_entries, constant = lines.down(coefficients[number])
             total = total + constant + (group.blocks.constant * on_entries).sum(dim=0)
             pixels = pixels + group.blocks.pixels.back(on_entries)
             for earlier, rows in group.blocks.groups:
                 coefficients[earlier] += rows.back(on_entries)
-        bounds = total + (pixels * self.centre).sum(dim=0) + (pixels.abs() * self.radius).sum(dim=0)
-        point = self.centre + torch.sign(pixels) * self.radius
+        total = total + (pixels * self.centre).sum(dim=0)
+        if self._windows is None or not phases:
+            bounds = total + (pixels.abs() * self.radius).sum(dim=0)
+            point = self.centre + torch.sign(pixels) * self.radius
+        else:
+            found = self._windows(pixels, coefficients[0].clamp(min=0) * phases[0].open * self._windows.joint)
+            bounds, point = total + found.total, self.centre + found.sides * self.radius
+            shift = torch.where(self._windows.joint > 0, found.shifts, lines_of[0].upper_shift)
+            lines_of[0] = replace(lines_of[0], upper_shift=shift)
         entries: list[Tensor] = []
         nodes: list[Tensor] = []
         if up:

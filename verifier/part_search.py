@@ -25,7 +25,7 @@ class PartSearch:
     def __init__(self, part: Part, root: Domain, settings: SearchSettings, device: str = "cpu") -> None:
         """Start from the parameters of ``root``, whose bound may be infinite."""
         self.part = part
-        self.bounding = Bounding(part.program, device)
+        self.bounding = Bounding(part.program, device, exact_windows=True)
         self._settings = settings
         self._open: list[tuple[float, int, Domain]] = [(root.bound, root.order, root)]
         self._stuck: list[Domain] = []
