@@ -7,7 +7,7 @@ bounding a convex combination of them (if all reached zero, so would the combina
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from itertools import combinations
 
 # More sets than this are not enumerated; the engines that need no enumeration take over.
@@ -44,10 +44,3 @@ def possible_atoms(atoms: int, needed: int, refuted: Collection[AtomSet]) -> lis
     facts = [item for item in refuted if len(item) > 1]
     sets = (set(chosen) for chosen in combinations(left, needed))
     return sorted(set().union(*(chosen for chosen in sets if not any(fact <= chosen for fact in facts))))
-
-
-def sets_to_refute(left: Sequence[int], needed: int, limit: int) -> list[tuple[int, ...]] | None:
-    """All sets of ``needed`` among the open atoms, or None when there are more than ``limit``."""
-    if math.comb(len(left), needed) > limit:
-        return None
-    return list(combinations(left, needed))

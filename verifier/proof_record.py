@@ -90,17 +90,6 @@ def leaf_table(
     return Leaves(numbers, table, lengths, steps, cuts, factors, slopes or Slopes(count))
 
 
-def relu_slopes(
-    neurons: IndexArray, positions: FloatArray, kept: type[np.unsignedinteger[Any]] = np.uint8
-) -> ReluSlopes:
-    """Positions (rows, neurons) in [0, 1] of the lower slopes of some neurons (flat indices, increasing).
-
-    ``kept`` is the type that they are rounded to: uint8, uint16 or uint32.
-    """
-    levels = LEVELS[np.dtype(kept)]
-    return ReluSlopes(neurons, np.round(np.clip(positions, 0.0, 1.0) * levels).astype(kept))
-
-
 def pool_slopes(
     outputs: IndexArray,
     thresholds: FloatArray,

@@ -12,8 +12,8 @@ from mlverify.verifier.proof_certificate import Certificate, Decision, Path, Sid
 from mlverify.verifier.proof_forward import Inner, Single, propagate
 from mlverify.verifier.proof_maxima import PADDING, ZERO_WINS, Maxima
 from mlverify.verifier.proof_program import Bounds, Program
-from mlverify.verifier.proof_record import Recorder, leaf_table, pool_slopes, relu_slopes
-from mlverify.verifier.proof_slopes import Slopes
+from mlverify.verifier.proof_record import Recorder, leaf_table, pool_slopes
+from mlverify.verifier.proof_slopes import ReluSlopes, Slopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ class RandomProofs:
             outputs, width = step.windows.shape
             chosen = np.flatnonzero(self.rng.random(outputs) < 0.8)
             if step.relu:
-                relu[number] = relu_slopes(chosen, self._extreme((rows, len(chosen))))
+                positions = self.rng.integers(-64, 320, size=(rows, len(chosen)))
+                relu[number] = ReluSlopes(chosen, positions.clip(0, 255).astype(np.uint8))
             else:
                 weights = self._extreme((rows, len(chosen), width)) + 1e-9
                 weights *= self._extreme((rows, len(chosen), 1)) / weights.sum(axis=2, keepdims=True)

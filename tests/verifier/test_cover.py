@@ -2,7 +2,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from mlverify.verifier.cover import SET_LIMIT, is_proved, open_atoms, possible_atoms, sets_to_refute
+from mlverify.verifier.cover import SET_LIMIT, is_proved, open_atoms, possible_atoms
 
 
 def by_force(atoms, needed, refuted):
@@ -62,12 +62,8 @@ def test_too_many_sets_are_not_enumerated():
     assert is_proved(1000, 10, [frozenset([atom]) for atom in range(991)])
 
 
-def test_open_atoms_and_the_sets_that_are_left():
-    refuted = [frozenset([1]), frozenset([0, 2])]
-    assert open_atoms(4, refuted) == [0, 2, 3]
-    assert sets_to_refute([0, 2, 3], 2, 10) == [(0, 2), (0, 3), (2, 3)]
-    assert sets_to_refute([0, 2, 3], 2, 2) is None
-    assert sets_to_refute([3, 0], 2, 1) == [(3, 0)]
+def test_open_atoms_are_those_not_refuted_alone():
+    assert open_atoms(4, [frozenset([1]), frozenset([0, 2])]) == [0, 2, 3]
 
 
 def test_possible_atoms_are_those_of_sets_without_a_refuted_one():

@@ -12,7 +12,7 @@ from mlverify.verifier.onnx_reader import load_network
 from mlverify.verifier.portfolio import Engine, Settings, Verifier
 from mlverify.verifier.problem import Problem
 from mlverify.verifier.proof_checker import check_certificate
-from mlverify.verifier.proof_record import pool_slopes, relu_slopes
+from mlverify.verifier.proof_record import pool_slopes
 from mlverify.verifier.property import Clause, Property, top_k
 from mlverify.verifier.region import Region
 from mlverify.verifier.result import Result, Verdict
@@ -117,4 +117,3 @@ def test_numbers_are_rounded_into_range():
             np.arange(11), rng.random((7, 11)), weights / weights.sum(axis=2, keepdims=True), kept
         )
         assert (full.weights.sum(axis=2, dtype=np.int64) == levels).all()
-        assert relu_slopes(np.arange(2), np.array([[-0.1, 1.1]]), kept).positions.tolist() == [[0, levels]]
