@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import read_arrays
 from ..attacks.base import Network as Scorer
 from ..attacks.decision import Decision, Threshold
 from ..attacks.flips import Flips, Others
-from ..errors import InputError
 from ..verifier.onnx_reader import load_network
 
 
@@ -46,11 +46,8 @@ def read_images(path: Path) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: when the file is missing or has other arrays.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} has no usable arrays images and labels ({error})") from None
+    arrays = read_arrays(path, "samples", "give DATA_DIR with its .npz files", ("images", "labels"))
+    images, labels = arrays["images"], arrays["labels"]
     return torch.from_numpy(images.astype(np.float32) / np.float32(255)), torch.from_numpy(labels > 0)
 
 

@@ -1,6 +1,5 @@
 """Many images at once: a folder of pictures, or the arrays of an ``.npz`` file."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import read_arrays
 from ..errors import ImageError
 from ..verifier.image import load_image
 from ..verifier.operators import Shape
@@ -48,11 +48,10 @@ class ImageSet:
         """The same images with the objects of ``path``, an ``.npz`` with ``names`` and ``objects``.
 
         Raises:
-            ImageError: when the file can't be used or lacks an image.
+            InputError: when the file can't be used or lacks an image.
         """
-        arrays = _load(path)
-        if not {"names", "objects"} <= set(arrays):
-            raise ImageError(f"{path} should have the arrays 'names' and 'objects'")
+        remedy = "give an .npz with 'names' and 'objects'"
+        arrays = read_arrays(path, "objects in images", remedy, ("names", "objects"))
         names = [str(name) for name in arrays["names"]]
         rows = {name: row for row, name in enumerate(names)}
         stems = {name: name if name in rows else Path(name).stem for name in self.names}
@@ -77,7 +76,7 @@ def read_image_set(
         resize: fit pictures of a folder to that shape.
 
     Raises:
-        ImageError: when there is no image, or an array does not fit.
+        InputError: when there is no image, or an array does not fit.
     """
     if source.is_dir():
         paths = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURES)
@@ -85,9 +84,8 @@ def read_image_set(
             raise ImageError(f"{source} has no pictures ({', '.join(PICTURES)}); give another folder")
         images = np.stack([load_image(path, shape, resize=resize) for path in paths])
         return ImageSet(tuple(path.name for path in paths), images)
-    arrays = _load(source)
-    if "images" not in arrays:
-        raise ImageError(f"{source} is no folder and no .npz with an array 'images'")
+    remedy = "give a folder of pictures, or an .npz with 'images'"
+    arrays = read_arrays(source, "a set of images", remedy, ("images",))
     images = _pixels(source, arrays["images"])
     if images.shape[1:] != shape:
         raise ImageError(f"{source} has images of shape {images.shape[1:]}, the network reads {shape}")
@@ -101,17 +99,6 @@ def read_image_set(
     known = _labels(source, arrays["labels"], (len(images), labels)) if "labels" in arrays else None
     objects = _objects(source, arrays["objects"], (len(images), *shape[1:])) if "objects" in arrays else None
     return ImageSet(names, images, known, objects)
-
-
-def _load(path: Path) -> Mapping[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise ImageError(f"{path} does not exist; give a folder of pictures or an .npz file") from None
-    except Exception as error:  # a damaged archive surfaces as one of many types of zipfile, zlib and numpy
-        reason = f" ({error})" if path.suffix == ".npz" else ""
-        raise ImageError(f"{path} is no folder of pictures and no .npz that can be read{reason}") from None
 
 
 def _pixels(source: Path, images: NDArray[Any]) -> Pixels:

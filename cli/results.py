@@ -1,7 +1,7 @@
 """Result files: versioned JSON, written whole or not at all, read with every field checked."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import read_arrays
 from ..errors import InputError
 from ..verifier.files import replacing
 
@@ -219,16 +220,11 @@ def read_scene(result: ResultFile) -> Scene:
     Raises:
         InputError: when they are missing, damaged, or don't fit one another.
     """
-    path = result.companion("arrays")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            image, layers, objects = (arrays[name] for name in ("image", "layers", "objects"))
-            # results of before there were witnesses have none
-            witnesses = arrays["witnesses"] if "witnesses" in arrays else np.zeros((0, *image.shape))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; it belongs beside {result.path}: copy both files") from None
-    except Exception as error:  # a damaged archive surfaces as one of many types of zipfile, zlib and numpy
-        raise InputError(f"{path} can't be read ({error}); write the result again") from None
+    path, needed = result.companion("arrays"), ("image", "layers", "objects")
+    arrays = load_arrays(path, needed)
+    image, layers, objects = (arrays[name] for name in needed)
+    # results of before there were witnesses have none
+    witnesses = arrays.get("witnesses", np.zeros((0, *image.shape)))
     fits = image.ndim == 3 and layers.shape == image.shape[1:] == objects.shape
     if not fits or image.dtype.kind != "f" or layers.dtype.kind not in "iu" or objects.dtype.kind not in "iu":
         raise InputError(f"{path}: image, layers and objects don't fit one another; write the result again")
@@ -238,16 +234,11 @@ def read_scene(result: ResultFile) -> Scene:
     return Scene(image.astype(np.float32), layers.astype(np.int64), objects.astype(np.int64), found)
 
 
-def load_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
-    """All arrays of an ``.npz`` file.
+def load_arrays(path: Path, needed: Sequence[str] = ()) -> Mapping[str, NDArray[Any]]:
+    """All arrays of a file beside a result.
 
     Raises:
-        InputError: when it is missing or damaged.
+        InputError: when it is missing, damaged, or lacks one of those that are ``needed``.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; it belongs beside the result: copy all its files") from None
-    except Exception as error:  # a damaged archive surfaces as one of many types of zipfile, zlib and numpy
-        raise InputError(f"{path} can't be read ({error}); write the result again") from None
+    remedy = "copy all files of the result together, or write it again"
+    return read_arrays(path, "arrays of a result", remedy, needed)

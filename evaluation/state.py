@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import read_arrays
 from ..errors import InputError
 from ..verifier.files import replacing
 
@@ -86,21 +87,12 @@ class EvaluationState:
         Raises:
             InputError: it is missing, damaged, or of another run; the message says what differs.
         """
+        arrays = read_arrays(path, "what was done", "leave --resume out", (*cls.__slots__, "identity"))
+        state = cls(**{name: arrays[name] for name in cls.__slots__})
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            state = cls(**{name: arrays[name].copy() for name in cls.__slots__})
             written = json.loads(str(arrays["identity"]))
-        except FileNotFoundError:
-            raise InputError(
-                f"{path} does not exist: there is nothing to resume; leave --resume out"
-            ) from None
-        except (
-            Exception
-        ) as error:  # a damaged archive surfaces as one of many types of zipfile, zlib and numpy
-            raise InputError(
-                f"{path} can't be resumed ({error}); leave --resume out to begin again"
-            ) from None
+        except ValueError as error:
+            raise InputError(f"{path} is damaged ({error}); leave --resume out") from None
         differing = [name for name, value in identity.items() if written.get(name) != value]
         if differing:
             name = differing[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import read_arrays
 from ..errors import InputError
 
 Vectors = NDArray[np.float32]
@@ -58,13 +59,12 @@ def _wanted(labels: Sequence[str]) -> set[str]:
 
 
 def _read_npz(path: Path) -> dict[str, Vectors]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names, vectors = arrays["names"], np.asarray(arrays["vectors"], np.float32)
-    except Exception as error:  # a damaged archive surfaces as one of many types of zipfile, zlib and numpy
-        raise InputError(
-            f"'{path}' can't be read as word vectors ({error}): give an npz with 'names' and 'vectors'"
-        ) from error
+    remedy = "give an npz with 'names' and 'vectors'"
+    arrays = read_arrays(path, "word vectors", remedy, ("names", "vectors"))
+    names, vectors = arrays["names"], arrays["vectors"]
+    if vectors.dtype.kind not in "fiu":
+        raise InputError(f"'{path}' has vectors of {vectors.dtype}; {remedy}")
+    vectors = vectors.astype(np.float32)
     if vectors.ndim != 2 or names.shape != (len(vectors),) or not np.isfinite(vectors).all():
         raise InputError(
             f"'{path}' has names of shape {names.shape} and vectors of shape {vectors.shape}, or numbers that "

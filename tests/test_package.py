@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "benchmarks": {"attacks", "models", "verifier", "synthesis", "evaluation", "cli"},
     "cli": {"attacks", "models", "verifier", "synthesis", "evaluation", "benchmarks"},
 }
-FOR_ALL = {"adam", "errors", "memory", "__version__"}
+FOR_ALL = {"adam", "arrays", "errors", "memory", "__version__"}
 
 
 def imported_neighbours(path, *, lazy):

@@ -1,6 +1,5 @@
 """Certificates as ``.npz`` files, one certificate per case of a question; read with everything checked."""
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import read_arrays
 from ..errors import InputError
 from .files import replacing
 from .proof_certificate import Certificate, Leaves, Refutation
@@ -17,7 +17,6 @@ from .proof_slopes import IndexArray, PoolSlopes, ReluSlopes, Slopes
 FORMAT = "mlverify/certificate/1"
 # Larger files are refused before they are unpacked: a small archive can hold more than memory does.
 MOST_BYTES = 2 * 1024**3
-MOST_ARRAYS = 100_000
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -41,7 +40,7 @@ def read_certificates(path: Path) -> tuple[Certificate, ...]:
     Raises:
         InputError: missing, damaged, too large, or of another format.
     """
-    arrays = _load(path)
+    arrays = read_arrays(path, "a certificate", "write it again", ("format", "cases"), MOST_BYTES)
     try:
         if str(arrays["format"]) != FORMAT:
             raise InputError(f"{path} has format '{arrays['format']}', this version reads {FORMAT}")
@@ -51,24 +50,6 @@ def read_certificates(path: Path) -> tuple[Certificate, ...]:
         raise InputError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise InputError(f"{path} is damaged or no certificate ({error}); write it again") from None
-
-
-def _load(path: Path) -> Arrays:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if len(members) > MOST_ARRAYS or sum(item.file_size for item in members) > MOST_BYTES:
-                raise InputError(
-                    f"{path} unpacks to more than {MOST_BYTES >> 30} GiB; that is no certificate"
-                )
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; a certificate was expected there") from None
-    except Exception as error:  # a damaged archive surfaces as one of many types of zipfile, zlib and numpy
-        raise InputError(f"{path} can't be read as a certificate ({error}); write it again") from None
 
 
 def _certificate_arrays(certificate: Certificate) -> Arrays:

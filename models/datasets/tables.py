@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arrays import read_arrays
 from ...errors import InputError
 from ..marks import Mark, checked_marks
 from .dataset import ArrayStore, FileStore, LabelledImages, PixelReader, read_lines, require_files
@@ -52,16 +53,7 @@ def read_archive(path: Path) -> LabelledImages:
     Raises:
         InputError: the file is missing, damaged, or has other arrays.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise InputError(f"data set {path} is missing") from None
-    except Exception as error:  # a damaged archive surfaces as one of many types of zipfile, zlib and numpy
-        raise InputError(f"{path} is no readable .npz file ({error})") from None
-    missing = [name for name in ("images", "labels") if name not in arrays]
-    if missing:
-        raise InputError(f"{path} has no array {' and no '.join(missing)}; it has {', '.join(arrays)}")
+    arrays = read_arrays(path, "a data set", "give another .npz", ("images", "labels"))
     images, labels = arrays["images"], arrays["labels"]
     if images.dtype != np.uint8 or images.ndim != 4:
         raise InputError(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from mlverify.cli.image_set import read_image_set
-from mlverify.errors import ImageError
+from mlverify.errors import ImageError, InputError
 from PIL import Image
 
 SHAPE = (1, 3, 4)
@@ -61,14 +61,14 @@ def test_sets_that_can_not_be_read(tmp_path):
     for name, words in [
         ("empty", "no pictures"),
         ("gone.npz", "does not exist"),
-        ("text.npz", "can be read"),
+        ("text.npz", "can't be read"),
     ]:
-        with pytest.raises(ImageError, match=words):
+        with pytest.raises(InputError, match=words):
             read_image_set(tmp_path / name, SHAPE, 2)
     found = read_image_set(saved(tmp_path), SHAPE, 2)
     np.savez(tmp_path / "masks.npz", names=["0"], objects=OBJECTS[:1])
     with pytest.raises(ImageError, match="no objects for image 1"):
         found.with_objects(tmp_path / "masks.npz")
     np.savez(tmp_path / "masks.npz", masks=OBJECTS)
-    with pytest.raises(ImageError, match="'names' and 'objects'"):
+    with pytest.raises(InputError, match="no array names, objects"):
         found.with_objects(tmp_path / "masks.npz")

@@ -99,7 +99,7 @@ def test_scene_round_trip(tmp_path):
 
 
 def test_scenes_that_can_not_be_read(tmp_path):
-    with pytest.raises(InputError, match="copy both files"):
+    with pytest.raises(InputError, match="copy all files"):
         read_scene(result_with(tmp_path, arrays="gone.npz"))
     with pytest.raises(InputError, match="beside it"):
         read_scene(result_with(tmp_path, arrays="../../etc/passwd"))

@@ -186,7 +186,7 @@ def test_nothing_done_has_no_numbers(subject, data):
 
 def test_states_of_other_runs_and_damaged_ones_are_refused(data, tmp_path):
     path = tmp_path / "a.npz"
-    with pytest.raises(InputError, match="nothing to resume"):
+    with pytest.raises(InputError, match="does not exist; leave --resume out"):
         EvaluationState.load(path, {})
     empty_state(data, SETTINGS).save(path, {"the network": "x", "sample": "3"})
     with pytest.raises(InputError, match=r"another run: sample was 3, now it is 4"):

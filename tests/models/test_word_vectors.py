@@ -49,7 +49,7 @@ def test_damaged_text_is_named(tmp_path, text, message):
 
 def test_damaged_files_are_one_line(tmp_path):
     (tmp_path / "v.npz").write_bytes(b"PK\x03\x04 cut")
-    for path in (tmp_path / "v.npz", tmp_path / "none.npz", tmp_path / "none.txt"):
+    for path in (tmp_path / "v.npz", tmp_path / "none.txt"):
         with pytest.raises(InputError, match="can't be read as word vectors"):
             read_word_vectors(path, ("cat",))
     (tmp_path / "v.txt").write_bytes(b"\xff\xfe\x00")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlverify import arrays
 from mlverify.errors import InputError
 from mlverify.verifier import proof_files
 from mlverify.verifier.onnx_reader import load_network
@@ -107,9 +108,9 @@ def test_archives_that_unpack_to_more_than_memory(path, monkeypatch):
     assert path.stat().st_size < 100_000
     with pytest.raises(InputError, match="unpacks to more"):
         read_certificates(path)
-    monkeypatch.setattr(proof_files, "MOST_ARRAYS", 100)
+    monkeypatch.setattr(arrays, "MOST_ARRAYS", 100)
     with zipfile.ZipFile(path, "w") as archive:
-        for number in range(proof_files.MOST_ARRAYS + 1):
+        for number in range(101):
             archive.writestr(f"{number}.npy", b"")
     with pytest.raises(InputError, match="unpacks to more"):
         read_certificates(path)
