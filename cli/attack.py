@@ -8,12 +8,11 @@ import click
 
 from ..errors import InputError
 from .attack_names import MethodName
+from .option_types import EnumChoice, EpsilonType
 from .options import (
     DatasetOptions,
     DecisionOptions,
     EngineOptions,
-    EnumChoice,
-    EpsilonType,
     NetworkOptions,
     OutputFormat,
     OutputOptions,

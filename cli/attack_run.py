@@ -25,9 +25,10 @@ from .attack_names import MethodName
 from .attack_target import Target
 from .dataset_source import is_dataset, open_source
 from .image_set import read_image_set
-from .options import DatasetOptions, find_label
-from .render import print_json, print_pairs, print_table
-from .results import Schema, to_json, write_result
+from .labels import find_label
+from .options import DatasetOptions
+from .render import print_pairs, print_table
+from .results import Schema, print_result, write_result
 from .session import check_outputs, interruptible
 
 Pixels = NDArray[np.float32]
@@ -167,9 +168,7 @@ def attack_one(
         fields["adversarial"] = _write_images(output, image, record, fields)
         write_result(output, Schema.ATTACK, fields)
     if as_json:
-        print_json(
-            {"schema": Schema.ATTACK.value, **{name: to_json(value) for name, value in fields.items()}}
-        )
+        print_result(Schema.ATTACK, fields)
     else:
         _print(fields)
     return attacked

@@ -7,7 +7,8 @@ import click
 
 from ..errors import InputError
 from ..models.datasets.public import PublicDataset
-from .options import DatasetOptions, EnumChoice, OutputFormat, dataset_options, format_option
+from .option_types import EnumChoice
+from .options import DatasetOptions, OutputFormat, dataset_options, format_option
 from .render import note, print_json, print_table
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import click
 
 from ..errors import InputError
 from .main import ExitCode
+from .option_types import EpsilonType
 from .options import (
     DatasetOptions,
     DecisionOptions,
     EngineOptions,
-    EpsilonType,
     NetworkOptions,
     OutputOptions,
     dataset_options,

@@ -19,8 +19,8 @@ from ..verifier.network import Network
 from .documents import Fields, model_fields
 from .evaluate_figure import Curve, LabelBar, save_figure
 from .options import OutputFormat
-from .render import print_json, print_table
-from .results import Schema, to_json, write_result
+from .render import print_table
+from .results import Schema, print_result, write_result
 
 _METRICS: Mapping[str, Callable[[LabelMetrics], float]] = {
     "mAP": lambda metrics: metrics.mean_average_precision,
@@ -89,8 +89,7 @@ class _Column:
 def show(evaluated: Evaluated, form: OutputFormat) -> None:
     """Print the answer on stdout."""
     if form is OutputFormat.JSON:
-        document = {name: to_json(value) for name, value in _fields(evaluated).items()}
-        print_json({"schema": Schema.EVALUATE.value, **document})
+        print_result(Schema.EVALUATE, _fields(evaluated))
         return
     columns = _columns(evaluated.report)
     rows = [["images", *(str(column.images) for column in columns)]]

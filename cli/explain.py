@@ -18,23 +18,22 @@ from ..verifier.network import Network
 from .documents import model_fields
 from .explain_run import ExplainSettings, Pair, Plan, check_pairs, fingerprint, open_pairs, plan, work
 from .image_set import ImageSet, read_image_set
+from .labels import find_label
 from .main import ExitCode
+from .option_types import BandsType, EnumChoice
 from .options import (
-    BandsType,
     EngineOptions,
-    EnumChoice,
     NetworkOptions,
     OutputFormat,
     OutputOptions,
     engine_options,
-    find_label,
     network_options,
     output_options,
     resize_option,
 )
 from .question import open_network
-from .render import note, print_json, print_table
-from .results import Schema, read_result, to_json, write_result
+from .render import note, print_table
+from .results import Schema, print_result, read_result, write_result
 from .row_log import Row, RowLog
 from .session import check_outputs, interruptible, settings_of
 from .show_relations import draw_relations, reaches_of, relation_fields
@@ -151,7 +150,7 @@ def explain_command(
     if fields["relations"]:
         draw_relations(read_result(output), figure)
     if output_options.format is OutputFormat.JSON:
-        print_json({"schema": Schema.EXPLAIN.value, **{name: to_json(v) for name, v in fields.items()}})
+        print_result(Schema.EXPLAIN, fields)
     else:
         _print(network, rows, fields["open"], output)
     raise SystemExit(_exit_code(rows, interrupted=was_pressed()))

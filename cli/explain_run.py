@@ -27,7 +27,7 @@ from .question import DEFAULT_K, Question
 from .render import note
 from .results import Schema, write_result
 from .row_log import Row
-from .synth import write_arrays
+from .synth_output import write_arrays
 
 
 @dataclass(frozen=True, slots=True)

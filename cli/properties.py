@@ -21,7 +21,8 @@ from ..verifier.property import (
     top_k_set,
 )
 from .documents import Fields
-from .options import PropertyOptions, find_label
+from .labels import find_label
+from .options import PropertyOptions
 from .question import Question
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..arrays import read_arrays
 from ..errors import InputError
 from ..verifier.files import replacing
+from .render import print_json
 
 Value = TypeVar("Value")
 
@@ -120,10 +121,18 @@ def write_result(path: Path, schema: Schema, fields: Mapping[str, object]) -> No
     Raises:
         InputError: when ``path`` can't be written.
     """
-    document = {"schema": schema.value, **{name: to_json(value) for name, value in fields.items()}}
-    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(_document(schema, fields), indent=2, allow_nan=False) + "\n"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def print_result(schema: Schema, fields: Mapping[str, object]) -> None:
+    """Print what :func:`write_result` would write, and nothing else."""
+    print_json(_document(schema, fields))
+
+
+def _document(schema: Schema, fields: Mapping[str, object]) -> Mapping[str, object]:
+    return {"schema": schema.value, **{name: to_json(value) for name, value in fields.items()}}
 
 
 def to_json(value: object) -> object:

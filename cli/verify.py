@@ -20,10 +20,10 @@ from .certificates import keep_certificate
 from .label_certificates import check_certifiable, keep_label_certificates
 from .main import ExitCode
 from .neighbourhood import Neighbourhood, neighbourhood
+from .option_types import EpsilonType
 from .options import (
     DecisionOptions,
     EngineOptions,
-    EpsilonType,
     NetworkOptions,
     OutputOptions,
     PropertyOptions,

@@ -21,8 +21,8 @@ from .neighbourhood import Neighbourhood
 from .options import OutputFormat, OutputOptions
 from .properties import PropertyKind
 from .question import Question
-from .render import Tone, note, print_json, print_table
-from .results import Schema, to_json, write_result
+from .render import Tone, note, print_table
+from .results import Schema, print_result, write_result
 
 _TONES = {
     LabelVerdict.ALWAYS: Tone.GOOD,
@@ -81,8 +81,7 @@ def report_labels(
     if output.output is not None:
         files = _write(output.output, fields, around, result, rows)
     if output.format is OutputFormat.JSON:
-        document = {**fields, **files}
-        print_json({"schema": Schema.VERIFY.value, **{key: to_json(item) for key, item in document.items()}})
+        print_result(Schema.VERIFY, {**fields, **files})
     else:
         _print(question, result)
         if certificate is not None:

@@ -16,8 +16,8 @@ from ..verifier.result import Result, Verdict, Witness
 from .documents import Fields, verify_fields
 from .main import ExitCode
 from .options import OutputFormat, OutputOptions
-from .render import Tone, print_json, print_table
-from .results import Schema, to_json, write_result
+from .render import Tone, print_table
+from .results import Schema, print_result, write_result
 
 _EXIT = {
     Verdict.HOLDS: ExitCode.HOLDS,
@@ -61,8 +61,7 @@ def report(asked: Asked, result: Result, output: OutputOptions, certificate: Fie
     if output.output is not None:
         files = _write(output.output, fields, asked, result)
     if output.format is OutputFormat.JSON:
-        document = {**fields, **files}
-        print_json({"schema": Schema.VERIFY.value, **{key: to_json(item) for key, item in document.items()}})
+        print_result(Schema.VERIFY, {**fields, **files})
     else:
         _print(asked, result)
         if certificate is not None:

@@ -1,19 +1,18 @@
 import click
 import pytest
 from click.testing import CliRunner
+from mlverify.cli.labels import find_label
+from mlverify.cli.option_types import EpsilonType, parse_epsilon
 from mlverify.cli.options import (
     DecisionOptions,
     DeviceName,
     EngineOptions,
-    EpsilonType,
     NetworkOptions,
     SolverName,
     decision_options,
     engine_options,
-    find_label,
     network_options,
     output_options,
-    parse_epsilon,
 )
 from mlverify.errors import InputError
 from mlverify.verifier.preprocessing import Layout
