@@ -6,24 +6,23 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import DisagreementError
+from .account import Account
 from .beside import Beside
 from .bounds_engine import BoundsOutcome
 from .box_proof import BoxProof
 from .budget import Budget
 from .falsify import QUICK, THOROUGH, AttackOutcome
 from .input_split import MOST_INPUTS, InputSplit, SplitEnd, moving_inputs
-from .interval import ValueBounds
 from .margins import proof_margin
-from .max_engine import BabResult, Branching, Recording
+from .max_engine import Branching, Recording
 from .milp import MilpOutcome, MilpVerdict
 from .milp_turn import MilpTurn
-from .operators import FloatArray, SShaped
+from .operators import SShaped
 from .problem import Problem
 from .proof_alone import refute_alone
-from .proof_certificate import Certificate
 from .proof_checker import default_values
 from .proof_record import Recorder
-from .result import Result, Stage, Verdict, Witness
+from .result import Result, Verdict, Witness
 from .settings import Engine
 
 if TYPE_CHECKING:
@@ -46,13 +45,10 @@ class Run:
         self._verifier = verifier
         self._problem = problem
         self._budget = budget
-        self._started = time.monotonic()
-        self._stages: list[Stage] = []
-        self._known: BoundsOutcome | None = None
+        self._account = Account(verifier, problem, budget)
         self._branchings: list[Branching] = []
         self._boxes: InputSplit | None = None
         self._box_proof: BoxProof | None = None
-        self._disagreement: DisagreementError | None = None
         self._engines = verifier.settings.engines
         self._recorder = Recorder() if verifier.settings.certify else None
         if verifier.settings.certify:
@@ -83,16 +79,16 @@ class Run:
             result = step()
             if result is not None:
                 return result
-        return self._unknown()
+        return self._account.unknown(self._remark())
 
     def _crown(self) -> Result | None:
         if not self._engines & {Engine.BOUNDS, Engine.BAB, Engine.MILP}:
             return None
         started = time.monotonic()
         if self._recorder is None:
-            self._known = self._verifier.bounds.crown(self._problem.region, self._problem.property)
+            self._account.known = self._verifier.bounds.crown(self._problem.region, self._problem.property)
         else:
-            self._known = self._alone(self._recorder)
+            self._account.known = self._alone(self._recorder)
         return self._after_bounds("bounds/crown", started) if Engine.BOUNDS in self._engines else None
 
     def _alone(self, recorder: Recorder) -> BoundsOutcome:
@@ -111,9 +107,8 @@ class Run:
         outcome = self._verifier.second_opinion(self._problem)
         if outcome is None:
             return None
-        verdict = Verdict.HOLDS if outcome.proved else Verdict.UNKNOWN
         detail = f"margin at most {outcome.margin_bound:.4g}"
-        self._done(Stage("bounds/auto_LiRPA", verdict, time.monotonic() - started, detail))
+        self._account.done("bounds/auto_LiRPA", time.monotonic() - started, detail, proved=outcome.proved)
         if not outcome.proved:
             return None
         trusted = ("auto_LiRPA's bounds in float64, with a margin for rounding",)
@@ -122,17 +117,19 @@ class Run:
 
     def _alpha(self) -> Result | None:
         """Bounds with optimised slopes, on what the first bounds have left of the network."""
-        if self._known is None or not self._engines & {Engine.BOUNDS, Engine.BAB}:
+        if self._account.known is None or not self._engines & {Engine.BOUNDS, Engine.BAB}:
             return None
         started = time.monotonic()
         if self._curves:
             region, question = self._problem.region, self._problem.property
-            self._known = self._verifier.bounds.descend(region, question, self._known, self._budget)
+            self._account.known = self._verifier.bounds.descend(
+                region, question, self._account.known, self._budget
+            )
             return self._after_bounds("bounds/alpha-crown", started)
         self._branchings = [
             Branching(
                 self._problem.network,
-                self._known.values,
+                self._account.known.values,
                 clause,
                 known,
                 self._verifier.settings.search,
@@ -140,23 +137,23 @@ class Run:
                 None if self._recorder is None else Recording(self._recorder, position),
             )
             for position, (clause, known) in enumerate(
-                zip(self._problem.property.clauses, self._known.clauses, strict=True)
+                zip(self._problem.property.clauses, self._account.known.clauses, strict=True)
             )
         ]
-        for position, known in enumerate(self._known.clauses):
+        for position, known in enumerate(self._account.known.clauses):
             if not known.proved and not self._budget.exhausted:
-                self._learn(position, self._branchings[position].bound(self._budget))
+                self._account.learn(position, self._branchings[position].bound(self._budget))
         return self._after_bounds("bounds/alpha-crown", started) if Engine.BOUNDS in self._engines else None
 
     def _after_bounds(self, engine: str, started: float) -> Result | None:
-        assert self._known is not None
-        verdict = Verdict.HOLDS if self._known.proved else Verdict.UNKNOWN
-        detail = f"margin at most {self._known.margin_bound:.4g}"
-        self._done(Stage(engine, verdict, time.monotonic() - started, detail))
-        if not self._known.proved:
+        known = self._account.known
+        assert known is not None
+        detail = f"margin at most {known.margin_bound:.4g}"
+        self._account.done(engine, time.monotonic() - started, detail, proved=known.proved)
+        if not known.proved:
             return None
         trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
-        return self._holds(engine, self._known.margin_bound, "linear bounds exclude every violation", trusted)
+        return self._holds(engine, known.margin_bound, "linear bounds exclude every violation", trusted)
 
     def _quick(self) -> Result | None:
         return self._attack("falsify/apgd-quick", lambda: self._search(quick=True))
@@ -174,9 +171,9 @@ class Run:
             return None
         started = time.monotonic()
         outcome = search()
-        verdict = Verdict.VIOLATED if outcome.witness else Verdict.UNKNOWN
-        self._done(Stage(engine, verdict, time.monotonic() - started, outcome.reason))
-        return None if outcome.witness is None else self._violated(engine, outcome.witness)
+        seconds, witness = time.monotonic() - started, outcome.witness
+        self._account.done(engine, seconds, outcome.reason, proved=False, witness=witness)
+        return None if witness is None else self._account.violated(engine, witness)
 
     def _short_bab(self) -> Result | None:
         return self._bab(self._budget.at_most(SHORT_SECONDS))
@@ -188,7 +185,7 @@ class Run:
 
     def _both(self) -> Result | None:
         """Branch and bound with the MILP beside it; who decides first ends the other."""
-        known = self._known
+        known = self._account.known
         if known is None or not self._milp.beside(self._branchings):
             return None
         with Beside(lambda budget: list(self._milp.ask(known, budget)), self._budget) as milp:
@@ -228,12 +225,12 @@ class Run:
         found = self._boxes.run(budget)
         reason, witness = f"{found.end.value} after {found.boxes} boxes", None
         if found.candidate is not None:
-            reason, witness = self._refine(found.candidate)
+            reason, witness = self._account.refine(found.candidate)
         proved = found.end is SplitEnd.PROVED
-        verdict = _verdict(proved=proved, witness=witness)
-        self._done(Stage("bab/inputs", verdict, time.monotonic() - started, reason))
+        seconds = time.monotonic() - started
+        self._account.done("bab/inputs", seconds, reason, proved=proved, witness=witness)
         if witness is not None:
-            return self._violated("bab/inputs", witness)
+            return self._account.violated("bab/inputs", witness)
         if not proved:
             return None
         if self._box_proof is not None:
@@ -244,74 +241,56 @@ class Run:
 
     def _bab(self, budget: Budget) -> Result | None:
         """Branch and bound on every open clause; its proofs stay for the MILP."""
-        if self._known is None or Engine.BAB not in self._engines or self._curves:
+        if self._account.known is None or Engine.BAB not in self._engines or self._curves:
             return None
         for position, branching in enumerate(self._branchings):
-            if self._known.clauses[position].proved:
+            if self._account.known.clauses[position].proved:
                 continue
             witness = self._search_clause(position, branching, budget)
             if witness is not None:
-                return self._violated("bab", witness)
-            if not self._known.clauses[position].proved:
+                return self._account.violated("bab", witness)
+            if not self._account.known.clauses[position].proved:
                 return None
         trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
         reason = "branch and bound excludes every violation"
-        return self._holds("bab", self._known.margin_bound, reason, trusted)
+        return self._holds("bab", self._account.known.margin_bound, reason, trusted)
 
     def _search_clause(self, position: int, branching: Branching, budget: Budget) -> Witness | None:
         """Search until the clause is decided or the time is over; candidates that fail their replay end nothing."""
         for _ in range(MOST_CANDIDATES):
             started = time.monotonic()
             found = branching.advance(budget)
-            self._learn(position, found)
+            self._account.learn(position, found)
             reason, witness = found.reason, None
             if found.candidate is not None:
-                reason, witness = self._refine(found.candidate)
-            verdict = _verdict(proved=found.clause.proved, witness=witness)
-            self._done(Stage("bab", verdict, time.monotonic() - started, reason))
+                reason, witness = self._account.refine(found.candidate)
+            seconds = time.monotonic() - started
+            self._account.done("bab", seconds, reason, proved=found.clause.proved, witness=witness)
             if witness is not None or found.candidate is None:
                 return witness
         return None
 
-    def _learn(self, position: int, found: BabResult) -> None:
-        assert self._known is not None
-        clauses = list(self._known.clauses)
-        clauses[position] = found.clause
-        values = zip(self._known.values.values, found.values.values, strict=True)
-        better = ValueBounds(tuple(mine.intersect(theirs) for mine, theirs in values))
-        self._known = BoundsOutcome(tuple(clauses), better)
-
-    def _refine(self, candidate: FloatArray) -> tuple[str, Witness | None]:
-        """Replay a candidate; where onnxruntime contradicts float64 there, nothing may hold any more."""
-        try:
-            refined = self._verifier.falsifier.refine(
-                self._problem, candidate, self._verifier.settings.seed, self._budget
-            )
-        except DisagreementError as error:
-            self._disagreement = error
-            return str(error), None
-        return refined.reason, refined.witness
-
     def _small_milp(self) -> Result | None:
-        if self._known is None or not self._milp.comes_first(self._branchings):
+        if self._account.known is None or not self._milp.comes_first(self._branchings):
             return None
-        return self._after_milp(self._milp.ask(self._known, self._milp.first_budget(self._budget)))
+        return self._after_milp(self._milp.ask(self._account.known, self._milp.first_budget(self._budget)))
 
     def _last_milp(self) -> Result | None:
-        if self._known is None or self._milp.over:
+        if self._account.known is None or self._milp.over:
             return None
-        return self._after_milp(self._milp.ask(self._known, self._budget))
+        return self._after_milp(self._milp.ask(self._account.known, self._budget))
 
     def _after_milp(self, outcomes: Iterable[MilpOutcome]) -> Result | None:
         """Replay its candidates; it has proved the property where it has proved all that was open."""
-        assert self._known is not None
+        assert self._account.known is not None
         worst = max(
-            (clause.margin_bound for clause in self._known.clauses if clause.proved), default=-math.inf
+            (clause.margin_bound for clause in self._account.known.clauses if clause.proved),
+            default=-math.inf,
         )
         for outcome in outcomes:
             witness = self._replayed(outcome)
             if witness is not None:
-                return self._violated("milp", witness)
+                return self._account.violated("milp", witness)
             if outcome.verdict is not MilpVerdict.PROVED:
                 return None
             worst = max(worst, outcome.bound)
@@ -321,64 +300,18 @@ class Run:
     def _replayed(self, outcome: MilpOutcome) -> Witness | None:
         reason, witness = outcome.reason, None
         if outcome.candidate is not None:
-            reason, witness = self._refine(outcome.candidate)
-        verdict = _verdict(proved=outcome.verdict is MilpVerdict.PROVED, witness=witness)
-        self._done(Stage("milp", verdict, outcome.seconds, reason, outcome.size))
+            reason, witness = self._account.refine(outcome.candidate)
+        proved = outcome.verdict is MilpVerdict.PROVED
+        self._account.done("milp", outcome.seconds, reason, proved=proved, witness=witness, milp=outcome.size)
         return witness
 
     def _holds(self, engine: str, bound: float, reason: str, trusted: tuple[str, ...]) -> Result:
-        self._raise_disagreement()
-        certificates: tuple[Certificate, ...] = ()
-        if self._recorder is not None and self._recorder.proves(self._problem.property):
-            certificates = (self._recorder.certificate(self._problem),)
-        stages = tuple(self._stages)
-        return Result(
-            Verdict.HOLDS, reason, engine, self._seconds(), bound, None, stages, trusted, certificates
-        )
+        return self._account.holds(engine, bound, reason, trusted, self._recorder)
 
-    def _violated(self, engine: str, witness: Witness) -> Result:
-        reason = f"replayed in onnxruntime on {self._problem.network.path.name}"
-        return Result(
-            Verdict.VIOLATED,
-            reason,
-            engine,
-            self._seconds(),
-            self._bound(),
-            witness,
-            tuple(self._stages),
-            ("onnxruntime's evaluation of the user's file",),
-        )
-
-    def _raise_disagreement(self) -> None:
-        """Only a replayed witness is worth anything once onnxruntime and float64 have disagreed."""
-        if self._disagreement is not None:
-            raise self._disagreement
-
-    def _unknown(self) -> Result:
-        self._raise_disagreement()
-        if self._budget.cancelled():
-            reason = "interrupted"
-        elif self._budget.exhausted:
-            reason = "time limit"
-        else:
-            reason = self._stages[-1].detail if self._stages else "no engine was asked"
-            if self._curves and self._engines & {Engine.BAB, Engine.MILP}:
-                reason = f"{reason}; {_inexpressible(self._curves[0])}"
-        engine = self._stages[-1].engine if self._stages else "none"
-        return Result(
-            Verdict.UNKNOWN, reason, engine, self._seconds(), self._bound(), None, tuple(self._stages)
-        )
-
-    def _bound(self) -> float | None:
-        known = self._known
-        return known.margin_bound if known is not None and math.isfinite(known.margin_bound) else None
-
-    def _done(self, stage: Stage) -> None:
-        self._stages.append(stage)
-        self._verifier.watch(stage)
-
-    def _seconds(self) -> float:
-        return time.monotonic() - self._started
+    def _remark(self) -> str:
+        """Who could have gone on but for what it can't express."""
+        inexpressible = self._curves and self._engines & {Engine.BAB, Engine.MILP}
+        return f"; {_inexpressible(self._curves[0])}" if inexpressible else ""
 
 
 def _inexpressible(curve: SShaped) -> str:
@@ -386,9 +319,3 @@ def _inexpressible(curve: SShaped) -> str:
         f"branch and bound on neurons and the MILP can't express {curve.curve.title()} (node '{curve.name}'), "
         f"and inputs are halved where at most {MOST_INPUTS} move"
     )
-
-
-def _verdict(*, proved: bool, witness: Witness | None) -> Verdict:
-    if witness is not None:
-        return Verdict.VIOLATED
-    return Verdict.HOLDS if proved else Verdict.UNKNOWN
