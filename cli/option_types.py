@@ -1,5 +1,6 @@
 """How the text of options becomes values: members of enumerations, epsilons, numbers, bands."""
 
+import math
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
@@ -81,14 +82,19 @@ class ThresholdsType(ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, ...]:
-        """The numbers; nan passes, and is refused where it is compared."""
+        """The numbers, all finite."""
         if isinstance(value, tuple):
             return value
         text = str(value)
         try:
-            return tuple(float(part) for part in text.split(","))
+            numbers = tuple(float(part) for part in text.split(","))
         except ValueError:
-            pass
+            numbers = self._read(text, param, ctx)
+        if not all(map(math.isfinite, numbers)):
+            self.fail(f"'{text}' has what is not a number that scores can be compared with", param, ctx)
+        return numbers
+
+    def _read(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         try:
             content = Path(text).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from ..verifier.decision import Decision, Threshold, TopK
 from ..verifier.declared import declared_preprocessing
 from ..verifier.image import load_image
-from ..verifier.network import Network
+from ..verifier.network import Network, Tail
 from ..verifier.onnx_reader import load_network, read_labels
 from ..verifier.preprocessing import Preprocessing
 from ..verifier.session import Judge
@@ -76,22 +77,37 @@ def preprocessing_of(path: Path, options: NetworkOptions) -> Preprocessing | Non
 
 
 def decision_of(options: DecisionOptions, network: Network) -> Decision:
-    """The decision rule as the options say, else as the file declares, else the top 2."""
-    return chosen_decision(options, network.k, network.threshold)
+    """The decision rule as the options say, else as the file declares, else the top 2.
+
+    Raises:
+        InputError: when the options contradict one another, or a threshold is no score of the network.
+    """
+    decision = chosen_decision(options, network.k, network.threshold)
+    if isinstance(decision, Threshold) and network.tail is Tail.SIGMOID:
+        # outside (0, 1) no score ever changes sides
+        decision.logits(len(network.labels), network.tail)
+    return decision
 
 
 def chosen_decision(options: DecisionOptions, k: int | None, threshold: float | None) -> Decision:
     """The decision rule as the options say, else by the k or threshold that the file declares, else the top 2.
 
-    A k among the options asks for the top k.
+    A k among the options asks for the top k, a threshold for that.
+
+    Raises:
+        InputError: when the options contradict one another.
     """
     rule = options.decision
-    if rule is None and threshold is not None and options.k is None:
+    if rule is None and options.k is None and (threshold is not None or options.threshold is not None):
         rule = DecisionRule.THRESHOLD
-    if rule is not DecisionRule.THRESHOLD:
-        return TopK(options.k or k or DEFAULT_K)
-    declared = _DEFAULT_THRESHOLD if threshold is None else threshold
-    return Threshold((declared,) if options.threshold is None else options.threshold)
+    if rule is DecisionRule.THRESHOLD:
+        if options.k is not None:
+            raise InputError("--k goes with --decision top-k; leave out --k or --decision threshold")
+        declared = _DEFAULT_THRESHOLD if threshold is None else threshold
+        return Threshold((declared,) if options.threshold is None else options.threshold)
+    if options.threshold is not None:
+        raise InputError("--threshold goes with --decision threshold; leave out --threshold or the other")
+    return TopK(options.k or k or DEFAULT_K)
 
 
 def ask(

@@ -116,9 +116,12 @@ def verify_command(
                 raise SystemExit(code)
             asked = _image_question(question, around, property_options)
         else:
-            if any(item is not None for item in (image, eps, epsilons, mask)) or asks(property_options):
+            given = (image, eps, epsilons, mask)
+            decides = decision_options != DecisionOptions(None, None, None)
+            if any(item is not None for item in given) or asks(property_options) or decides or resize:
                 raise InputError(
-                    "--vnnlib asks the whole question: leave out IMAGE, --eps, --mask and --target or the like"
+                    "--vnnlib asks the whole question: leave out IMAGE, --eps, --mask, --resize, --decision, --target "
+                    "and the like"
                 )
             asked = ask_spec(model, vnnlib, network_options)
         with interruptible(engine_options.timeout) as (budget, was_pressed):

@@ -89,7 +89,8 @@ def _print(asked: Asked, result: Result) -> None:
         (stage.engine, stage.verdict.value, f"{stage.seconds:.2f} s", stage.detail) for stage in result.stages
     ]
     tones = [_TONES[stage.verdict] for stage in result.stages]
-    print_table(("engine", "verdict", "time", "detail"), rows, tones)
+    if rows:
+        print_table(("engine", "verdict", "time", "detail"), rows, tones)
     if result.witness is not None:
         click.echo(f"witness scores: {_scores(result.witness, asked.network.labels)}")
     if result.verdict is Verdict.UNKNOWN:

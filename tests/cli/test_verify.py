@@ -176,6 +176,9 @@ def test_epsilons_of_another_image_size(verify, run, files, tmp_path):
         (("--eps", "0.1", "--decision", "threshold", "--threshold", "1,2"), "2 thresholds for 5 labels"),
         (("--eps", "0.1", "--decision", "threshold", "--threshold", "gone.txt"), "nor a file"),
         (("--eps", "0.1", "--decision", "threshold", "--threshold", "image.png"), "nor a file"),
+        (("--eps", "0.1", "--threshold", "0.5", "--k", "2"), "--threshold goes with --decision threshold"),
+        (("--eps", "0.1", "--threshold", "0.5", "--decision", "top-k"), "--threshold goes with"),
+        (("--eps", "0.1", "--decision", "threshold", "--k", "2"), "--k goes with --decision top-k"),
         (("--eps", "0.1", "-o", "."), "is a folder"),
         (("--eps", "0.1", "--decision", "threshold", "--threshold", "nan", "--target", "e"), "not a number"),
     ],
@@ -341,6 +344,19 @@ def test_thresholds_that_can_not_be_asked(scored):
         (None, "inf", "not a number"),
     ]:
         shown = scored(tail, "--eps", "0.1", "--target", "0", "--threshold", threshold)
+        assert shown.exit_code == ExitCode.BAD_INPUT
+        assert words in shown.stderr
+
+
+def test_a_threshold_alone_asks_for_the_rule(run, tmp_path, scored):
+    scored(None, "--eps", "0.1")
+    shown = run("verify", tmp_path / "n.onnx", tmp_path / "x.npy", "--eps", "0.1", "--threshold", "1", *QUICK)
+    assert shown.stdout.splitlines()[0] == "label 0 stays above logit 1"
+
+
+def test_a_threshold_out_of_range_is_named_before_a_label_that_nobody_sees(scored):
+    for threshold, words in [("1.5", "between 0 and 1"), ("nan", "not a number")]:
+        shown = scored("Sigmoid", "--eps", "0.1", "--threshold", threshold)
         assert shown.exit_code == ExitCode.BAD_INPUT
         assert words in shown.stderr
 
