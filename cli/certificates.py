@@ -1,12 +1,12 @@
 """Certificates on the command line: written only after they were checked, and checked again from a result."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DisagreementError, InputError
+from ..verifier.files import sha256_of
 from ..verifier.network import Network
 from ..verifier.onnx_reader import AGREEMENT_ABSOLUTE, AGREEMENT_RELATIVE
 from ..verifier.problem import Problem
@@ -56,7 +56,7 @@ def written_fields(path: Path, certificates: Sequence[Certificate], leaves: int)
         InputError: when the file can't be written.
     """
     write_certificates(path, certificates)
-    return {"path": path, "sha256": _sha256(path), "leaves": leaves}
+    return {"path": path, "sha256": sha256_of(path), "leaves": leaves}
 
 
 def check_again(result: ResultFile, problems: Sequence[Problem]) -> Checked | None:
@@ -77,15 +77,7 @@ def kept_certificates(result: ResultFile) -> tuple[Certificate, ...] | None:
     """
     if result.fields.get("certificate") is None:
         return None
-    fields = result.get("certificate", dict)
-    written = Path(str(fields.get("path", "")))
-    places = (written, result.path.parent / written, result.path.parent / written.name)
-    path = next((item for item in places if item.is_file()), None)
-    if path is None:
-        raise InputError(f"{written} does not exist; copy it beside {result.path}, which names it")
-    if _sha256(path) != fields.get("sha256"):
-        raise InputError(f"{path} is not the certificate that {result.path} names (its sha256 differs)")
-    return read_certificates(path)
+    return read_certificates(result.find(result.get("certificate", dict)))
 
 
 def prove(problems: Sequence[Problem], certificates: Sequence[Certificate]) -> Checked:
@@ -125,10 +117,3 @@ def _compare_reading(network: Network, region: Region) -> None:
             f"{network.path}: the checker and onnxruntime differ by {gap:.3g} (allowed {allowed:.3g}); "
             "please report this network"
         )
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}") from None

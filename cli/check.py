@@ -9,7 +9,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DisagreementError, ImageError, InputError, ModelFormatError, PropertyError
+from ..errors import DisagreementError, ImageError, InputError, PropertyError
 from ..synthesis.layers import Bands, ObjectLayers
 from ..synthesis.prover import Prover
 from ..verifier.cases import verify_cases
@@ -28,7 +28,7 @@ from ..verifier.result import Result, Verdict, Witness
 from . import spec
 from .certificates import check_again, prove
 from .check_labels import check_labels
-from .check_maximality import check_maximality
+from .check_maximality import check_maximality, check_numbers
 from .check_relations import check_relations
 from .documents import region_of
 from .main import ExitCode
@@ -70,13 +70,6 @@ def _network(result: ResultFile, moved: Path | None) -> Network:
         InputError: when it is another file.
     """
     fields = result.get("model", dict)
-    written = Path(str(fields.get("path", "")))
-    candidates = (
-        [moved]
-        if moved is not None
-        else [written, result.path.parent / written, result.path.parent / written.name]
-    )
-    path = next((item for item in candidates if item.is_file()), candidates[0])
     try:
         preprocessing = Preprocessing(
             tuple(map(float, fields.get("mean", ()))),
@@ -86,9 +79,10 @@ def _network(result: ResultFile, moved: Path | None) -> Network:
     except (TypeError, ValueError):
         raise InputError(f"{result.path}: field 'model' is damaged; write the result again") from None
     try:
-        network = load_network(path, preprocessing)
-    except ModelFormatError as error:
-        raise InputError(f"{error}; if the file has moved, say where with --model") from None
+        path = result.find(fields) if moved is None else moved
+    except InputError as error:
+        raise InputError(f"{error}; or say where it is with --model") from None
+    network = load_network(path, preprocessing)
     if network.sha256 != fields.get("sha256"):
         raise InputError(f"{path} is not the file that {result.path} speaks of (its sha256 differs)")
     return network
@@ -102,7 +96,7 @@ def _check_synth(result: ResultFile, network: Network, options: EngineOptions) -
     if (epsilons < 0).any() or (epsilons > 1).any():
         raise InputError(f"{result.path}: epsilons must be in [0, 1]")
     target, k = result.get("target_number", int), result.get("k", int)
-    _check_size(result, epsilons)
+    check_numbers(result, epsilons)
     _check_layers(result, scene)
     region = Layered(scene.image, scene.layers, epsilons).region
     question = top_k(len(network.labels), target, k)
@@ -113,7 +107,8 @@ def _check_synth(result: ResultFile, network: Network, options: EngineOptions) -
     finding = _prove_again(problem, certificate, options)
     if not finding.confirmed:
         return finding
-    return _Finding(True, f"{finding.text}; {check_maximality(result, scene, network, question, epsilons)}")
+    confirmed, text = check_maximality(result, scene, network, question, epsilons)
+    return _Finding(confirmed, f"{finding.text}; {text}")
 
 
 def _prove_again(problem: Problem, certificate: BoundCertificate | None, options: EngineOptions) -> _Finding:
@@ -125,17 +120,6 @@ def _prove_again(problem: Problem, certificate: BoundCertificate | None, options
     with interruptible(options.timeout) as (budget, was_pressed):
         found = Prover(problem.network, settings_of(options), note).ask(problem, budget, certificate)
     return _finding(found, interrupted=was_pressed())
-
-
-def _check_size(result: ResultFile, epsilons: NDArray[np.float64]) -> None:
-    weights = result.numbers("weights")
-    if weights.shape != epsilons.shape:
-        raise InputError(f"{result.path}: {len(weights)} weights for {len(epsilons)} epsilons")
-    size = float(weights @ epsilons)
-    if not np.isclose(size, result.get("size", float), rtol=1e-9, atol=0.0):
-        raise DisagreementError(
-            f"{result.path} claims size {result.get('size', float)}, its epsilons give {size}"
-        )
 
 
 def _check_layers(result: ResultFile, scene: Scene) -> None:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DisagreementError, InputError
 from ..synthesis.nogoods import NoGood, NoGoods
-from ..synthesis.objective import Goal, Objective
+from ..synthesis.objective import Goal, Objective, check_weights
 from ..synthesis.result import LayerStatus
 from ..synthesis.shape import Order, Shape
 from ..verifier.network import Network
@@ -16,7 +17,7 @@ from ..verifier.operators import FloatArray
 from ..verifier.property import Property
 from ..verifier.region import Layered
 from ..verifier.replay import Replay
-from ..verifier.result import Witness
+from ..verifier.result import Verdict, Witness
 from .results import ResultFile, Scene
 
 # A bound that is found again may come out higher by this share: programs that run out of time stop a little earlier.
@@ -24,10 +25,52 @@ BOUND_SLACK = 1e-3
 BOUND_SECONDS = 20.0
 
 
+def check_numbers(result: ResultFile, epsilons: FloatArray) -> None:
+    """See that the numbers that are made of the epsilons (layers,) are made of these.
+
+    Raises:
+        InputError: when a field is missing or damaged.
+        DisagreementError: when a number is another one, or the epsilons reach more than is called possible.
+    """
+    path, verdict = result.path, result.get("verdict", str)
+    if verdict != Verdict.HOLDS:
+        raise DisagreementError(f"{path} claims the verdict '{verdict}'; what synthesis writes holds")
+    weights = result.numbers("weights")
+    check_weights(weights, len(epsilons))
+    goal = Goal(_objective(result), weights)
+    value, bound = goal.value(epsilons), _optional(result, "upper_bound")
+    _compare(path, "size", result.get("size", float), goal.size(epsilons))
+    _compare(path, "value", _optional(result, "value"), value)
+    if bound is not None and value > bound + BOUND_SLACK * max(1.0, abs(bound)):
+        raise DisagreementError(
+            f"{path} claims that at most {bound:g} is possible, its epsilons reach {value:g}"
+        )
+    gap = math.nan
+    if bound is not None and bound > 0 and goal.objective is not Objective.LOG_VOLUME:
+        gap = max(0.0, 1.0 - value / bound)
+    _compare(path, "gap", _optional(result, "gap"), gap)
+
+
+def _objective(result: ResultFile) -> Objective:
+    name = result.get("objective", str)
+    if name not in set(Objective):
+        raise InputError(f"{result.path}: '{name}' is no objective; write the result again")
+    return Objective(name)
+
+
+def _optional(result: ResultFile, name: str) -> float | None:
+    return None if result.fields.get(name) is None else result.get(name, float)
+
+
+def _compare(path: Path, name: str, claimed: float | None, found: float) -> None:
+    if claimed is not None and not math.isclose(claimed, found, rel_tol=1e-9, abs_tol=1e-12):
+        raise DisagreementError(f"{path} claims {name} {claimed:.9g}, its epsilons give {found:.9g}")
+
+
 def check_maximality(
     result: ResultFile, scene: Scene, network: Network, question: Property, epsilons: FloatArray
-) -> str:
-    """Check every claim that these epsilons can't grow; in words what was confirmed.
+) -> tuple[bool, str]:
+    """Check every claim that these epsilons can't grow.
 
     Args:
         result: of synthesis.
@@ -35,6 +78,9 @@ def check_maximality(
         network: the network it speaks of.
         question: its property.
         epsilons: (layers,) of the result.
+
+    Returns:
+        Whether all is confirmed, and in words what was found.
 
     Raises:
         InputError: when the result is damaged.
@@ -55,10 +101,13 @@ def check_maximality(
         if status == LayerStatus.TIGHT:
             judge.replay(layer, claim)
             tight += 1
-    text = (
-        f"{caps} layers at their cap, {tight} tight by a replayed witness, {len(claims) - caps - tight} open"
-    )
-    return f"{text}{judge.bound()}"
+    _compare(result.path, "closed", _optional(result, "closed"), (caps + tight) / len(claims))
+    how = "tight by a replayed witness"
+    if tight:
+        how = f"tight within {result.get('tolerance', float):g} by a replayed witness"
+    confirmed, bound = judge.bound()
+    text = f"{caps} layers at their cap, {tight} {how}, {len(claims) - caps - tight} open"
+    return confirmed, f"{text}{bound}"
 
 
 class _Judge:
@@ -101,23 +150,17 @@ class _Judge:
             raise DisagreementError(f"{path}: the witness of {what}: {judged.reason}")
         return NoGood.of(image, scene.image, scene.layers)
 
-    def bound(self) -> str:
-        """The upper bound, found again from the witnesses; what to say of it."""
-        claimed = self._result.fields.get("upper_bound")
+    def bound(self) -> tuple[bool, str]:
+        """Whether the upper bound is found again from the witnesses, and what to say of it."""
+        claimed = _optional(self._result, "upper_bound")
         if claimed is None:
-            return ""
-        name = self._result.get("objective", str)
-        if name not in set(Objective):
-            raise InputError(f"{self._result.path}: '{name}' is no objective; write the result again")
+            return True, ""
         nogoods, scene = NoGoods(), self._scene
         for number, image in enumerate(scene.witnesses):
             deviation = NoGood.of(image, scene.image, scene.layers).deviation
             nogoods.add(self._judge(number, deviation, f"the upper bound, number {number}"))
-        goal = Goal(Objective(name), self._result.numbers("weights"))
+        goal = Goal(_objective(self._result), self._result.numbers("weights"))
         found = nogoods.upper_bound(goal, self._shape, BOUND_SECONDS).value
-        claimed = self._result.get("upper_bound", float)
-        if found <= claimed + BOUND_SLACK * max(1.0, abs(claimed)) or math.isclose(
-            found, claimed, rel_tol=1e-6
-        ):
-            return f"; upper bound {claimed:.6g} found again from {len(scene.witnesses)} witnesses"
-        return f"; upper bound {claimed:.6g} not found again, {found:.6g} is"
+        if found <= claimed + BOUND_SLACK * max(1.0, abs(claimed)):
+            return True, f"; upper bound {claimed:.6g} found again from {len(scene.witnesses)} witnesses"
+        return False, f"; upper bound {claimed:.6g} not found again, {found:.6g} is"

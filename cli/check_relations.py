@@ -36,6 +36,8 @@ def check_relations(
         return (
             f"{kept.count(None)} of {len(rows)} pairs have no kept result; run `mlverify explain` with --keep"
         )
+    if len(result.get("labels", list)) != len(network.labels):
+        raise InputError(f"{result.path}: field 'labels' should name {len(network.labels)} labels")
     doubts = [_check_row(result, row, network, options, check) for row in rows]
     open_ = [doubt for doubt in doubts if doubt is not None]
     return f"{len(open_)} of {len(rows)} pairs, the first: {open_[0]}" if open_ else None
@@ -49,7 +51,8 @@ def _check_row(
         raise DisagreementError(f"{one.path} is of another network than {result.path}")
     size, weights = one.get("size", float), one.numbers("weights")
     same = one.get("target_number", int) == row["target"] and one.get("k", int) == row["k"]
-    named = one.get("objects", list) == [network.labels[row["object"]]]
+    # named as the run named them, perhaps by --labels
+    named = one.get("objects", list) == [result.get("labels", list)[row["object"]]]
     if not (same and named and size == row["size"] and one.get("epsilons", list) == row["epsilons"]):
         raise DisagreementError(f"{one.path} is not what {result.path} says of it")
     if row["reach"] != size / float(weights.sum()):

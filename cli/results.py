@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..arrays import read_arrays
 from ..errors import InputError
-from ..verifier.files import replacing
+from ..verifier.files import replacing, sha256_of
 from .render import print_json
 
 Value = TypeVar("Value")
@@ -86,6 +86,22 @@ class ResultFile:
                 f"{self.path}: field '{name}' should be the name of a file beside it, not '{text}'"
             )
         return self.path.parent / text
+
+    def find(self, fields: Mapping[str, Any]) -> Path:
+        """The very file that fields ``path`` and ``sha256`` name: where it was, or beside the result.
+
+        Raises:
+            InputError: when neither place has it.
+        """
+        written = Path(str(fields.get("path", "")))
+        places = (written, self.path.parent / written, self.path.parent / written.name)
+        found = [place for place in places if place.is_file()]
+        if not found:
+            raise InputError(f"{written} does not exist; copy it beside {self.path}, which names it")
+        for place in found:
+            if sha256_of(place) == fields.get("sha256"):
+                return place
+        raise InputError(f"{found[0]} is not the file that {self.path} names (its sha256 differs)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,9 +1,9 @@
 """Questions that a VNN-LIB file asks."""
 
-import hashlib
 from pathlib import Path
 
 from ..errors import InputError
+from ..verifier.files import sha256_of
 from ..verifier.network import Network
 from ..verifier.preprocessing import Preprocessing
 from ..verifier.problem import Problem
@@ -29,7 +29,7 @@ def ask_spec(model: Path, spec: Path, options: NetworkOptions) -> Asked:
     network = open_network(model, options, Preprocessing())
     problems = _problems(spec, network)
     text = f"no counterexample of {spec.name}"
-    region = {"kind": KIND, "path": spec, "sha256": _sha256(spec), "cases": len(problems)}
+    region = {"kind": KIND, "path": spec, "sha256": sha256_of(spec), "cases": len(problems)}
     fields = {"property": text, "question": {"vnnlib": spec.name}, "region": region}
     return Asked(network, None, problems, text, fields, None)
 
@@ -41,22 +41,8 @@ def problems_of(result: ResultFile, network: Network) -> tuple[Problem, ...]:
         InputError: when the file is missing or another one.
     """
     region = result.get("region", dict)
-    written = Path(str(region.get("path", "")))
-    candidates = (written, result.path.parent / written, result.path.parent / written.name)
-    path = next((item for item in candidates if item.is_file()), None)
-    if path is None:
-        raise InputError(f"{written} does not exist; copy it beside {result.path}, which speaks of it")
-    if _sha256(path) != region.get("sha256"):
-        raise InputError(f"{path} is not the file that {result.path} speaks of (its sha256 differs)")
-    return _problems(path, network)
+    return _problems(result.find(region), network)
 
 
 def _problems(path: Path, network: Network) -> tuple[Problem, ...]:
     return tuple(Problem(network, case.region, case.property) for case in read_vnnlib(path, network))
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}") from None

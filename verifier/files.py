@@ -1,5 +1,6 @@
 """Writing files so that a reader never sees half of one."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -47,6 +48,18 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file in it")
     _temporary_beside(path).unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's bytes, as hexadecimal digits.
+
+    Raises:
+        InputError: when it can't be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
 
 
 def _temporary_beside(path: Path) -> Path:

@@ -59,6 +59,12 @@ def edit(path, **fields):
     return document
 
 
+def with_epsilons(path, epsilons, **fields):
+    """Other epsilons, with the numbers that are made of them, and no bound."""
+    size = sum(epsilons)
+    return edit(path, epsilons=epsilons, size=size, value=size, upper_bound=None, gap=None, **fields)
+
+
 def edit_arrays(path, **arrays):
     with np.load(path) as archive:
         kept = dict(archive)
@@ -125,7 +131,7 @@ def test_another_size(check, results, factor):
 def test_larger_epsilons_are_never_confirmed(check, results, name, value):
     document = json.loads((results / f"{name}.json").read_text())
     epsilons = [max(value, item) for item in document["epsilons"]]
-    edit(results / f"{name}.json", epsilons=epsilons, size=sum(epsilons))
+    with_epsilons(results / f"{name}.json", epsilons)
     shown = check(results / f"{name}.json")
     assert shown.exit_code == ExitCode.INTERNAL
     assert "a witness was found against it" in shown.stderr
@@ -136,7 +142,7 @@ def test_smaller_epsilons_are_proved_too(check, results):
     epsilons = [0.5 * item for item in document["epsilons"]]
     # nothing stops halved epsilons from growing: claims that something does would be contradicted
     claims = [{**claim, "status": "open", "witness": None} for claim in document["maximality"]]
-    edit(results / "s.json", epsilons=epsilons, size=sum(epsilons), maximality=claims)
+    with_epsilons(results / "s.json", epsilons, maximality=claims, closed=0.0)
     shown = check(results / "s.json")
     assert confirmed(shown), shown.output
 
@@ -144,12 +150,13 @@ def test_smaller_epsilons_are_proved_too(check, results):
 @pytest.mark.parametrize(
     ("fields", "code", "words"),
     [
-        ({"epsilons": [0.1, 0.1]}, 2, "6 weights for 2 epsilons"),
+        ({"epsilons": [0.1, 0.1]}, 2, "6 weights for 2 layers"),
         ({"epsilons": [-0.1] * 6}, 2, r"in [0, 1]"),
         ({"epsilons": [1.5] * 6}, 2, r"in [0, 1]"),
         ({"epsilons": [float("nan")] * 6}, 2, "NaN"),
         ({"epsilons": "many"}, 2, "should be a list"),
         ({"weights": [1.0]}, 2, "1 weights"),
+        ({"weights": [0.0] * 6, "objective": "max-min"}, 2, "all weights are zero"),
         ({"size": None}, 2, "should be a float"),
         ({"k": 7}, 2, "k must be"),
         ({"target_number": 9}, 2, "does not exist"),

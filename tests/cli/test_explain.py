@@ -52,6 +52,19 @@ def document(folder):
     return json.loads((folder / "r.json").read_text())
 
 
+def test_results_with_names_of_their_own_are_checked(explain, run, tmp_path):
+    (tmp_path / "names.txt").write_text("\n".join("vwxyz"))
+    shown = explain("--keep", "kept", "--first", "1", "--labels", "names.txt")
+    assert shown.exit_code == ExitCode.HOLDS, shown.stderr
+    assert document(tmp_path)["labels"] == list("vwxyz")
+    checked = run("check", "r.json", *QUICK)
+    assert checked.exit_code == ExitCode.HOLDS, checked.stderr
+    fields = document(tmp_path)
+    for labels, code in [(list("abcde"), ExitCode.INTERNAL), (["a"], ExitCode.BAD_INPUT)]:
+        (tmp_path / "r.json").write_text(json.dumps({**fields, "labels": labels}))
+        assert run("check", "r.json", *QUICK).exit_code == code
+
+
 def test_every_pair_of_every_image(explain, run, tmp_path):
     shown = explain("--keep", "kept")
     assert shown.exit_code == ExitCode.HOLDS, shown.stderr

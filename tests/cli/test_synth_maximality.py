@@ -76,7 +76,7 @@ def test_closed_layers_are_checked_again(result, run):
         assert a_tight(fields)["witness"] < len(arrays["witnesses"])
     shown = run("check", result / "r.json", *QUICK)
     assert shown.exit_code == 0, shown.output
-    assert f"tight by a replayed witness, {still} open" in shown.stdout
+    assert f"tight within {fields['tolerance']:g} by a replayed witness, {still} open" in shown.stdout
     assert "found again from" in shown.stdout
 
 
@@ -92,6 +92,12 @@ def test_closed_layers_are_checked_again(result, run):
         (lambda fields: fields.update(bands=[0] * len(fields["bands"])), "do not have the shape"),
         (lambda fields: fields.update(order="sideways"), "damaged"),
         (lambda fields: fields.update(objective="beauty"), "no objective"),
+        (lambda fields: fields.update(objective="max-min"), "claims value"),
+        (lambda fields: fields.update(value=fields["value"] * 1.01), "claims value"),
+        (lambda fields: fields.update(gap=fields["gap"] / 2), "claims gap"),
+        (lambda fields: fields.update(closed=0.123), "claims closed 0.123"),
+        (lambda fields: fields.update(verdict="violated"), "claims the verdict 'violated'"),
+        (lambda fields: fields.update(upper_bound=fields["value"] / 2), "claims that at most"),
     ],
 )
 def test_claims_that_do_not_hold(result, run, edit, words):
@@ -113,8 +119,10 @@ def test_a_witness_that_breaks_nothing(result, run):
 
 
 def test_a_bound_that_the_witnesses_do_not_give(result, run):
-    change(result, lambda fields: fields.update(upper_bound=fields["size"] / 2))
+    change(result, lambda fields: fields.update(upper_bound=fields["value"] + 1e-3, gap=None))
     shown = run("check", result / "r.json", *QUICK)
+    assert shown.exit_code == ExitCode.UNKNOWN
+    assert shown.stdout.startswith("not confirmed")
     assert "not found again" in shown.stdout
 
 

@@ -88,6 +88,16 @@ def test_check_notices_another_specification(spec, run, tmp_path):
     assert "copy it beside" in run("check", tmp_path / "r.json").stderr
 
 
+def test_the_file_beside_the_result_serves_where_another_took_its_name(spec, run, tmp_path):
+    spec("unsat", "-o", tmp_path / "r.json")
+    (tmp_path / "moved").mkdir()
+    for name in ("r.json", "a.vnnlib"):
+        (tmp_path / "moved" / name).write_bytes((tmp_path / name).read_bytes())
+    (tmp_path / "a.vnnlib").write_text(DECLARED + SPECS["sat"])
+    shown = run("check", tmp_path / "moved" / "r.json")
+    assert shown.exit_code == ExitCode.HOLDS, shown.output
+
+
 @pytest.mark.parametrize("point", [[0.5, 0.5], [2.0, 2.0]])
 def test_check_notices_a_witness_that_is_none(spec, run, tmp_path, point):
     spec("sat", "-o", tmp_path / "r.json")
