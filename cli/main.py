@@ -65,6 +65,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "show": LazyCommand(".show", "show_command", "A figure of a result file."),
     "train": LazyCommand(".train", "train_command", "Train a network and export it to ONNX."),
     "export": LazyCommand(".export", "export_command", "Write a checkpoint as ONNX, checked against torch."),
+    "bench": LazyCommand(
+        ".bench", "bench_command", "A benchmark of the README; without a name, all of them."
+    ),
     "doctor": LazyCommand(".doctor", "doctor_command", "Versions, devices, solvers and licence sizes here."),
 }
 
