@@ -54,7 +54,7 @@ def check_command(result: Path, model: Path | None, engine_options: EngineOption
     """Check RESULT, a JSON file of `mlverify verify`, `synth` or `explain --keep`, trusting nothing in it.
 
     A witness is replayed in onnxruntime; a proof is found again, from the certificate beside the file if
-    there is one. Exit codes: 0 confirmed, 3 not confirmed within the time, 4 contradicted.
+    there is one. Exit codes: 0 confirmed, 3 not confirmed (in time), 4 contradicted.
     """
     read = read_result(result, Schema.VERIFY, Schema.SYNTH, Schema.EXPLAIN)
     network = _network(read, model)
