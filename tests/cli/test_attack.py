@@ -228,4 +228,4 @@ def test_many_images_need_a_report_and_a_report_many_images(model, image, tmp_pa
     assert (shown.exit_code, "give --report" in shown.stderr) == (2, True)
     shown = run(model, image, "--flip", "a", "--eps", "0.1", "--report", tmp_path / "report.csv")
     assert shown.exit_code == 2
-    assert shown.stderr.rstrip().endswith("is no folder of pictures and no .npz that can be read")
+    assert shown.stderr.rstrip().endswith("give a folder of pictures, or an .npz with 'images'")

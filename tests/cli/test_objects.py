@@ -10,7 +10,7 @@ from onnx_factory import dense_network, linear_network
 from PIL import Image
 
 READING = NetworkOptions(None, (), (), Layout.NCHW)
-TOP_1 = DecisionOptions(DecisionRule.TOP_K, 1, 0.5)
+TOP_1 = DecisionOptions(DecisionRule.TOP_K, 1, None)
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def question(tmp_path):
     pixels[4:9, 4:9], pixels[22:28, 22:28] = 200, 255
     Image.fromarray(pixels).save(tmp_path / "image.png")
     return ask(
-        model, tmp_path / "image.png", READING, DecisionOptions(DecisionRule.TOP_K, 2, 0.5), resize=False
+        model, tmp_path / "image.png", READING, DecisionOptions(DecisionRule.TOP_K, 2, None), resize=False
     )
 
 
