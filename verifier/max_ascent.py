@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .max_bounds import Blocks, GroupFreedom, GroupLines, MaxBounds, Phases, Sweep
+from .max_bounds import MaxBounds, Sweep
+from .max_groups import Blocks, GroupFreedom, GroupLines, Phases
 
 # Steps of Adam on multipliers.
 MULTIPLIER_RATE = 0.2

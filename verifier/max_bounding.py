@@ -13,8 +13,9 @@ from .bounds_engine import SHARE_OF_OTHERS
 from .budget import Budget
 from .linear_bounds import WIDENING
 from .max_ascent import NEXT, Ascent, Objective, Rates, default_freedom
-from .max_bounds import FLOOR, GroupFreedom, MaxBounds, Phases, Sweep
+from .max_bounds import MaxBounds, Sweep
 from .max_domains import Domain, Kept, Layout, freedom_of, phases_of, winners_of
+from .max_groups import FLOOR, GroupFreedom, Phases
 from .max_program import MaxGroup, MaxProgram
 from .operators import FloatArray
 
@@ -124,7 +125,7 @@ class Bounding:
     def quick(
         self, batch: Bounded, parents: IndexArray, nodes: IndexArray, winners: IndexArray
     ) -> FloatArray:
-        """Bounds of sub-problems with one more decision each, without optimisation: for choices only.
+        """Bounds of sub-problems with one more decision each, without optimisation or windows: for choices only.
 
         Args:
             batch: the parents.
@@ -142,8 +143,8 @@ class Bounding:
         free = [item.columns(columns) for item in batch.free]
         phases = phases_of(self.fast, self.layout, decided)
         weights = batch.weights.index_select(1, columns)
-        found = self.fast.sweep(self.fast.atoms, weights, phases, free, up=False).bounds
-        return np.asarray(found.cpu().numpy(), dtype=np.float64)
+        sweep = self.fast.sweep(self.fast.atoms, weights, phases, free, up=False, exact_windows=False)
+        return np.asarray(sweep.bounds.cpu().numpy(), dtype=np.float64)
 
     def _plain(self, bounds: MaxBounds, domains: Sequence[Domain]) -> FloatArray:
         phases = phases_of(bounds, self.layout, winners_of(bounds, self.layout, domains))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from .max_bounding import Bounded, Bounding
-from .max_bounds import GroupLines, Phases
 from .max_domains import Domain
+from .max_groups import GroupLines, Phases
 
 Node = tuple[int, int]
 

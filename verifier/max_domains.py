@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .cover import AtomSet
-from .max_bounds import OPEN, GroupFreedom, MaxBounds, Phases
+from .max_bounds import MaxBounds
+from .max_groups import OPEN, GroupFreedom, Phases
 
 # Positions in [0, 1] are kept as bytes; what is proved is proved with the rounded ones.
 LEVELS = 255

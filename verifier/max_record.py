@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .affine import IndexArray
-from .max_bounds import FLOOR
 from .max_domains import LEVELS, Domain, Layout
+from .max_groups import FLOOR
 from .max_program import MaxGroup
 from .network import Network
 from .operators import FloatArray, MaxPool

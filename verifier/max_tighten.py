@@ -17,8 +17,9 @@ from .budget import Budget
 from .interval import Interval, ValueBounds
 from .linear_bounds import WIDENING
 from .max_ascent import FIRST, Ascent, Objective, default_freedom
-from .max_bounds import GroupFreedom, GroupLines, MaxBounds
+from .max_bounds import MaxBounds
 from .max_domains import LEVELS
+from .max_groups import GroupFreedom, GroupLines
 from .max_program import MaxGroup, MaxProgram, max_program
 from .max_record import rounded, single_bounds
 from .network import Network

@@ -16,8 +16,9 @@ from scipy import sparse
 from .affine import AffineMap
 from .linear_bounds import WIDENING
 from .max_bounding import Bounding
-from .max_bounds import Blocks, MaxBounds, Sweep
+from .max_bounds import MaxBounds, Sweep
 from .max_domains import Domain, Layout, freedom_of
+from .max_groups import Blocks
 from .max_parts import Part, split_objective
 from .max_program import MaxProgram
 from .operators import FloatArray

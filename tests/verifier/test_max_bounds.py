@@ -7,7 +7,8 @@ from mlverify.verifier.bounds_engine import BoundsEngine
 from mlverify.verifier.budget import Budget
 from mlverify.verifier.interval import ValueBounds
 from mlverify.verifier.max_ascent import Ascent, Objective, default_freedom
-from mlverify.verifier.max_bounds import FLOOR, OPEN, GroupFreedom, MaxBounds, Phases
+from mlverify.verifier.max_bounds import MaxBounds
+from mlverify.verifier.max_groups import FLOOR, OPEN, GroupFreedom, Phases
 from mlverify.verifier.max_program import MaxProgram, max_program
 from mlverify.verifier.max_tighten import tighten_program
 from mlverify.verifier.network import Network

@@ -8,7 +8,8 @@ import torch
 from mlverify.verifier.affine import AffineMap
 from mlverify.verifier.interval import Interval
 from mlverify.verifier.max_ascent import Ascent, Objective, default_freedom
-from mlverify.verifier.max_bounds import MaxBounds, Phases
+from mlverify.verifier.max_bounds import MaxBounds
+from mlverify.verifier.max_groups import Phases
 from mlverify.verifier.max_program import MaxGroup, MaxProgram
 from mlverify.verifier.window_maxima import MOST_JOINT
 from scipy import sparse
