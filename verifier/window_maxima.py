@@ -8,10 +8,11 @@ Windows that overlap share out the linear function of their pixels, which leaves
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from .affine import IndexArray
@@ -80,7 +81,8 @@ class WindowMaxima:
             dtype: of the tensors.
             device: of the tensors.
         """
-        windows = _windows(group)
+        self._matrix = group.entries.matrix.sorted_indices()
+        windows = _windows(group, self._matrix)
         copies = np.zeros(len(program.pixels) + 1)
         for _, pixels in windows:
             copies[pixels] += 1
@@ -113,8 +115,9 @@ class WindowMaxima:
         weights = np.zeros((*nodes.shape, places.shape[1]))
         for row, (chosen, pixels) in enumerate(windows):
             places[row, : len(pixels)] = pixels
-            dense = group.entries.matrix[chosen][:, pixels].toarray()
-            weights[row, :, : len(pixels)] = dense * self._radius[pixels]
+            for place, node in enumerate(chosen):
+                own = self._matrix.data[self._matrix.indptr[node] : self._matrix.indptr[node + 1]]
+                weights[row, place, : len(pixels)] = own * self._radius[pixels]
         middle = group.entries.matrix @ self._centre + group.entries.constant
         chosen = np.array(list(product((0.0, 1.0), repeat=nodes.shape[1])))
 
@@ -177,18 +180,17 @@ def _solve(bucket: _Bucket, pixels: Tensor, positive: Tensor) -> tuple[Tensor, T
     return most.sum(dim=0), side, above
 
 
-def _windows(group: MaxGroup) -> list[tuple[IndexArray, IndexArray]]:
-    """ReLUs that read the same pixels, and those pixels; the ReLUs that are farthest from their lines."""
-    matrix = group.entries.matrix
+def _windows(group: MaxGroup, matrix: sparse.csr_matrix) -> list[tuple[IndexArray, IndexArray]]:
+    """ReLUs that read the same pixels, those farthest from their lines, and the pixels; both ascending."""
     found: dict[bytes, list[int]] = {}
-    for node in range(group.nodes):
-        own = matrix.indices[matrix.indptr[node] : matrix.indptr[node + 1]]
-        found.setdefault(np.sort(own).tobytes(), []).append(node)
+    for node, (start, end) in enumerate(pairwise(matrix.indptr)):
+        found.setdefault(matrix.indices[start:end].tobytes(), []).append(node)
     low, high = group.bounds.lower, group.bounds.upper
     gap = -high * low / np.maximum(high - low, np.finfo(np.float64).tiny)
     windows = []
     for nodes in found.values():
-        chosen = np.sort(np.array(nodes)[np.argsort(-gap[nodes], kind="stable")[:MOST_JOINT]])
-        pixels = np.sort(matrix.indices[matrix.indptr[nodes[0]] : matrix.indptr[nodes[0] + 1]])
-        windows.append((chosen, pixels))
+        chosen = sorted(sorted(nodes, key=lambda node: -gap[node])[:MOST_JOINT])
+        windows.append(
+            (np.array(chosen), matrix.indices[matrix.indptr[nodes[0]] : matrix.indptr[nodes[0] + 1]])
+        )
     return windows
