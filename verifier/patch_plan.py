@@ -133,15 +133,17 @@ class PatchPlans:
         assert isinstance(operator, Conv)
         own = Window.of_output((operator.shape[1], operator.shape[2]))
         weight, bias = self._weights(number, operator)
-        first, window = PatchConv.of(operator, own, weight, bias)
-        widest, steps = first.weight.shape[1], []
+        first, window = PatchConv.of(operator, own, weight, bias, cut=True)
+        widest = first.weight.shape[1]
+        steps: list[PatchStep] = []
         number = operator.inputs[0]
         while number > 0:
             below = self._network.operators[number - 1]
             assert isinstance(below, (Conv, Relu, SShaped, Scale))
             conv, reads = None, self._reader(window, number, weight.device)
             if isinstance(below, Conv):
-                conv, window = PatchConv.of(below, window, *self._weights(number, below))
+                cut = bool(steps) and steps[-1].conv is None
+                conv, window = PatchConv.of(below, window, *self._weights(number, below), cut=cut)
                 widest = max(widest, len(window.offsets) * self._network.shape_of(below.inputs[0])[0])
             steps.append(PatchStep(number, below, reads, conv))
             number = below.inputs[0]
