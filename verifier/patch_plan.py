@@ -47,11 +47,15 @@ class Reader:
 
     def seen(self, value: Tensor, rows: Rows) -> Tensor:
         """(rows, places of a window * channels) of ``value`` (batch or 1, places + 1, channels)."""
+        return self.windows(value, rows).index_select(-2, rows.window)
+
+    def windows(self, value: Tensor, rows: Rows) -> Tensor:
+        """The same per window; further axes before those of ``value`` stay."""
         place = self.elements.index_select(0, rows.position)
-        if len(value) > 1:
+        if value.shape[-3] > 1:
             place = place + (rows.region * (self.places + 1)).unsqueeze(1)
-        every = value.flatten(0, 1).index_select(0, place.flatten())
-        return every.reshape(len(place), -1).index_select(0, rows.window)
+        every = value.flatten(-3, -2).index_select(-2, place.flatten())
+        return every.reshape(*value.shape[:-3], len(place), -1)
 
     def flat(self, rows: Rows, channels: int) -> Tensor:
         """(rows, places of a window * channels) flat indices into (channels, places), -1 for those outside."""

@@ -19,6 +19,8 @@ from .operators import Conv, Shape
 # A product for a whole row of a window does more arithmetic than single products that are added up, but runs about
 # this many times faster per operation on a CPU; beyond that ratio the single products are taken.
 DENSE_ADVANTAGE = 8
+# Products with a multiple of so many columns take less time than with fewer: 24 columns 0.6 of the time of 21.
+ALIGNED = 8
 
 
 def framed(value: Tensor, pads: tuple[int, int, int, int], fill: float = 0.0) -> Tensor:
@@ -207,19 +209,25 @@ def _bands(window: Window, number: NDArray[np.int64], weight: Tensor) -> tuple[B
         weight: (channels, kernel_height * kernel_width * channels below).
     """
     number = number.reshape(len(number), -1)
+    places, parts = int(number.max()) + 1, weight.reshape(len(weight), number.shape[1], -1)
     breaks = np.flatnonzero(np.diff(window.offsets[:, 0])) + 1
-    runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(np.arange(len(number)), breaks)]
-    spans = [(int(number[first:last].min()), int(number[first:last].max()) + 1) for first, last in runs]
-    products = sum((last - first) * (high - low) for (first, last), (low, high) in zip(runs, spans, strict=True))
-    if products > DENSE_ADVANTAGE * number.size:
+    runs = [(run, _span(number[run], places)) for run in np.split(np.arange(len(number)), breaks)]
+    if sum(len(run) * (high - low) for run, (low, high) in runs) > DENSE_ADVANTAGE * number.size:
         return ()
-    parts = weight.reshape(len(weight), number.shape[1], -1)
     bands = []
-    for (first, last), (low, high) in zip(runs, spans, strict=True):
-        block = weight.new_zeros(last - first, len(weight), high - low, parts.shape[2])
-        for place in range(first, last):
-            block[place - first][:, torch.as_tensor(number[place] - low, device=weight.device)] = parts
-        above = slice(first * len(weight), last * len(weight))
+    for run, (low, high) in runs:
+        block = weight.new_zeros(len(run), len(weight), high - low, parts.shape[2])
+        for line, reached in zip(block, number[run] - low, strict=True):
+            line[:, torch.as_tensor(reached, device=weight.device)] = parts
+        above = slice(int(run[0]) * len(weight), (int(run[-1]) + 1) * len(weight))
         below = slice(low * parts.shape[2], high * parts.shape[2])
         bands.append(Band(above, below, block.flatten(2).flatten(0, 1)))
     return tuple(bands)
+
+
+def _span(reached: NDArray[np.int64], places: int) -> tuple[int, int]:
+    """First place and the one after the last, a multiple of ``ALIGNED`` places where there are as many."""
+    low, high = int(reached.min()), int(reached.max()) + 1
+    width = min(places, -(-(high - low) // ALIGNED) * ALIGNED)
+    low = min(low, places - width)
+    return low, low + width
