@@ -18,7 +18,7 @@ from .operators import Conv, Shape
 
 # A product for a whole row of a window does more arithmetic than single products that are added up, but runs about
 # this many times faster per operation on a CPU; beyond that ratio the single products are taken.
-DENSE_ADVANTAGE = 8
+DENSE_ADVANTAGE = 5
 # Products with a multiple of so many columns take less time than with fewer: 24 columns 0.6 of the time of 21.
 ALIGNED = 8
 
