@@ -10,7 +10,7 @@ from .max_bounds import Blocks, GroupFreedom, GroupLines, MaxBounds, Phases, Swe
 
 # Steps of Adam on multipliers.
 MULTIPLIER_RATE = 0.2
-# With a momentum of 0.9, as is usual, slopes overshoot: 8 steps with 0.5 are worth 20, and branch and bound gets further.
+# With a momentum of 0.9, as is usual, slopes overshoot: 8 steps with 0.5 are worth 20.
 _MOMENTS = (0.5, 0.95)
 _SMALL = 1e-8
 
