@@ -31,10 +31,12 @@ class Rows:
 
     def __init__(self, matrix: sparse.csr_matrix, dtype: torch.dtype, device: torch.device) -> None:
         """Keep ``matrix`` (rows, columns) and its transpose as dense or sparse tensors."""
-        share = matrix.nnz / max(1, matrix.shape[0] * matrix.shape[1])
-        make = _dense if share > DENSE_SHARE else _sparse
-        self._forward = make(matrix, dtype, device)
-        self._back = make(matrix.T.tocsr(), dtype, device)
+        if matrix.nnz > DENSE_SHARE * matrix.shape[0] * matrix.shape[1]:
+            self._forward = _dense(matrix, dtype, device)
+            self._back = self._forward.T
+        else:
+            self._forward = _sparse(matrix, dtype, device)
+            self._back = _sparse(matrix.T.tocsr(), dtype, device)
 
     def forward(self, columns: Tensor) -> Tensor:
         """(columns, batch) to (rows, batch)."""
@@ -80,13 +82,13 @@ class Blocks:
         cls, expressions: AffineMap, program: MaxProgram, dtype: torch.dtype, device: torch.device
     ) -> "Blocks":
         """Cut ``expressions`` at the columns of ``program``."""
-        matrix = expressions.matrix.tocsc()
+        matrix = expressions.matrix
         blocks = []
         for number, group in enumerate(program.groups):
-            part = matrix[:, group.first : group.first + group.nodes].tocsr()
+            part = matrix[:, group.first : group.first + group.nodes]
             if part.nnz:
                 blocks.append((number, Rows(part, dtype, device)))
-        pixels = Rows(matrix[:, : len(program.pixels)].tocsr(), dtype, device)
+        pixels = Rows(matrix[:, : len(program.pixels)], dtype, device)
         constant = torch.as_tensor(expressions.constant, dtype=dtype, device=device).unsqueeze(1)
         return cls(pixels, tuple(blocks), constant)
 
@@ -322,10 +324,10 @@ class MaxBounds:
             pixels = pixels + group.blocks.pixels.back(on_entries)
             for earlier, rows in group.blocks.groups:
                 coefficients[earlier] += rows.back(on_entries)
-        total = total + (pixels * self.centre).sum(dim=0)
+        total = total + (self.centre.T @ pixels).squeeze(0)
         if self._windows is None or not phases:
-            bounds = total + (pixels.abs() * self.radius).sum(dim=0)
-            point = self.centre + torch.sign(pixels) * self.radius
+            bounds = total + (self.radius.T @ pixels.abs()).squeeze(0)
+            point = torch.addcmul(self.centre, torch.sign(pixels), self.radius)
         else:
             found = self._windows(pixels, coefficients[0].clamp(min=0) * phases[0].open * self._windows.joint)
             bounds, point = total + found.total, self.centre + found.sides * self.radius

@@ -16,7 +16,7 @@ from .max_search import SearchSettings, work_of
 # Sub-problems of a part that are bounded together: more at once would go deep where few are needed.
 BATCH = 64
 # A sub-problem with nothing to split is only short of steps: its relaxation is exact where it is largest.
-LAST_STEPS, LAST_RATES = 100, Rates(0.05, 0.05)
+LAST_STEPS, LAST_RATES = 100, Rates(0.05, 0.05, 0.95)
 
 
 class PartSearch:

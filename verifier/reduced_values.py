@@ -46,9 +46,7 @@ def reduced_values(
         if plan is None:
             values.append(still)
         else:
-            needed = np.flatnonzero(reduction.needed[number])
-            built = _value(encoder, plan, inputs, values, bounds, still)
-            values.append(_placed(still, [(needed, built.rows(needed))]))
+            values.append(_value(encoder, plan, inputs, values, bounds, still))
     return values
 
 
@@ -90,7 +88,9 @@ def _value(
 ) -> AffineMap:
     match plan:
         case AffineStep():
-            return plan.apply(inputs, encoder.columns)
+            # the rows that are not needed are empty already
+            built = plan.apply(inputs, encoder.columns)
+            return AffineMap(built.matrix, np.where(np.isnan(plan.constant), still.constant, built.constant))
         case ReluPlan():
             source = values[plan.source]
             unstable = encoder.relu(plan, source, bounds[plan.source])
