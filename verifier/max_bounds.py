@@ -33,7 +33,7 @@ class Rows:
         """Keep ``matrix`` (rows, columns) and its transpose as dense or sparse tensors."""
         if matrix.nnz > DENSE_SHARE * matrix.shape[0] * matrix.shape[1]:
             self._forward = _dense(matrix, dtype, device)
-            self._back = self._forward.T
+            self._back = self._forward.T.contiguous()
         else:
             self._forward = _sparse(matrix, dtype, device)
             self._back = _sparse(matrix.T.tocsr(), dtype, device)
