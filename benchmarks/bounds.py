@@ -40,8 +40,8 @@ EPSILONS = {"dmnist": 0.01, "tmnist": 0.002, "pascal-voc": 0.001}
 THEIR_STEPS = 20
 Effort = tuple[int, int]
 THEIRS: Effort = (0, THEIR_STEPS)
-# Steps on inner values and on the scores, in the order of their cost; (12, 30) is the portfolio's.
-OUR_STEPS = ((0, 10), (0, 20), (4, 20), (8, 20), (12, 20), (12, 30), (20, 40), (30, 60))
+# Steps on inner values and on the scores, in the order of their cost; (8, 20) is the portfolio's.
+OUR_STEPS = ((0, 5), (0, 10), (4, 12), (8, 20), (12, 30), (20, 40))
 # Atoms are raised by this before slopes are optimised, so that none is proved and all are bounded to the end.
 RAISED = 1e4
 # Bounds this much apart, as a share of their size, are the same: float32 on one side.

@@ -17,7 +17,6 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 
 from ..errors import ImageError
 from ..verifier.network import Network
@@ -175,6 +174,9 @@ def _match(claims: Evidence) -> list[int]:
     Args:
         claims: (groups, labels) support of each group for each label, no more labels than groups.
     """
+    # every command loads this module, and few localise: a tenth of a second
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(claims, maximize=True)
     first = int(rows[columns == 0][0])
     needed = _FURTHER_GROUP * claims[first, 0]

@@ -103,8 +103,16 @@ class DenseBackward:
         batch, count = rows.shape[:2]
         flat = rows.reshape(batch * count, *rows.shape[2:])
         weight = self._module.array("weight", position)
+        top, left, bottom, right = operator.padding
+        if (top, left) == (bottom, right) and operator.groups == 1 and not _tiles(operator):
+            # one product for all images and one pass that adds up and crops
+            spread = weight.flatten(1).T @ flat.flatten(2)
+            kernel = weight.shape[2:]
+            folded = functional.fold(
+                spread, below[1:], kernel, operator.dilation, (top, left), operator.stride
+            )
+            return folded.reshape(batch, count, *below)
         padded = _transposed(flat, weight, operator)
-        top, left, _, _ = operator.padding
         # strides that do not divide the input leave its last rows and columns unread: they get zero
         bottom = below[1] + top - padded.shape[2]
         right = below[2] + left - padded.shape[3]
@@ -152,10 +160,16 @@ def _summed(rows: Tensor, shifts: Tensor) -> Tensor:
     return (rows * shifts).flatten(2).sum(dim=2)
 
 
+def _tiles(operator: Conv) -> bool:
+    """Whether windows tile the input."""
+    kernel = operator.weight.shape[2:]
+    return kernel == operator.stride and operator.dilation == (1, 1) and operator.groups == 1
+
+
 def _transposed(flat: Tensor, weight: Tensor, operator: Conv) -> Tensor:
     """The convolution transposed, (rows, channels below, height, width)."""
     height, width = weight.shape[2:]
-    if (height, width) != operator.stride or operator.dilation != (1, 1) or operator.groups > 1:
+    if not _tiles(operator):
         return functional.conv_transpose2d(
             flat, weight, stride=operator.stride, groups=operator.groups, dilation=operator.dilation
         )

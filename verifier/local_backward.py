@@ -6,7 +6,7 @@ from torch import Tensor
 from .bound_types import Bounds, Freedom
 from .curves import curve_lines
 from .operators import Relu, Scale, SShaped
-from .patch_plan import PatchPlan, PatchPlans, Rows
+from .patch_plan import PatchPlan, PatchPlans, PatchStep, Rows
 from .patches import channels_last
 from .relaxation import relu_lines
 from .torch_network import TorchNetwork
@@ -61,8 +61,9 @@ class LocalBackward:
     ) -> dict[int, tuple[Tensor, ...]]:
         """What the steps look up, by number.
 
-        For ReLUs lower slopes, the gap to the upper ones and upper shifts; for S-shaped functions slopes and shifts
-        of the upper and of the lower lines; for scales scale and shift.
+        For ReLUs lower slopes, the gap to the upper ones and upper shifts (for one that the plan begins with, the
+        negated upper and the lower slopes together come first); for S-shaped functions slopes and shifts of the upper
+        and of the lower lines; for scales scale and shift.
         """
         found: dict[int, tuple[Tensor, ...]] = {}
         for step in plan.steps:
@@ -82,6 +83,9 @@ class LocalBackward:
             else:
                 continue
             found[step.number] = tuple(channels_last(item) for item in looked_up)
+        if plan.steps and isinstance(plan.steps[0].operator, Relu):
+            lower, gap, shift = found[plan.steps[0].number]
+            found[plan.steps[0].number] = (torch.stack([-lower - gap, lower]), gap, shift)
         low, high = bounds.lower[0], bounds.upper[0]
         found[0] = (channels_last((low + high) / 2), channels_last((high - low) / 2))
         return found
@@ -100,8 +104,13 @@ def scale_arrays(module: TorchNetwork, number: int, operator: Scale) -> tuple[Te
 
 def _bound_rows(plan: PatchPlan, values: dict[int, tuple[Tensor, ...]], rows: Rows) -> Tensor:
     """Upper bounds (2, rows) of the negated neurons and of the neurons."""
-    coefficients, total = plan.start(rows)
-    for step in plan.steps:
+    steps = plan.steps
+    if steps and isinstance(steps[0].operator, Relu):
+        coefficients, total = _first_relu(plan, steps[0], values[steps[0].number], rows)
+        steps = steps[1:]
+    else:
+        coefficients, total = plan.start(rows)
+    for step in steps:
         if step.conv is not None:
             coefficients, constant = step.conv.back(coefficients, rows.position, rows.window)
             total = total + constant
@@ -120,6 +129,25 @@ def _bound_rows(plan: PatchPlan, values: dict[int, tuple[Tensor, ...]], rows: Ro
             coefficients = torch.addcmul(coefficients * seen[0], positive, seen[1])
     centre, radius = (plan.inputs.seen(item, rows) for item in values[0])
     return total + dot(coefficients, centre) + dot(coefficients.abs(), radius)
+
+
+def _first_relu(
+    plan: PatchPlan, step: PatchStep, lines: tuple[Tensor, ...], rows: Rows
+) -> tuple[Tensor, Tensor]:
+    """Coefficients and constants after the ReLU that the bounded convolution reads.
+
+    Before it the coefficients are a channel's weights, so that constants are products of all windows with all channels,
+    and both signs share the positive part of the weights times the gap between the lines.
+    """
+    slopes, gap, shift = lines
+    positive = plan.weight.clamp(min=0)
+    both = torch.cat([positive - plan.weight, positive])
+    constants = step.reads.windows(shift, rows) @ both.T
+    index = rows.window * len(both) + rows.channel
+    shifts = constants.flatten()[torch.stack([index, index + len(plan.weight)])]
+    own, bias = plan.weight.index_select(0, rows.channel), plan.bias.index_select(0, rows.channel)
+    shared = positive.index_select(0, rows.channel) * step.reads.seen(gap, rows)
+    return torch.addcmul(shared, own, step.reads.seen(slopes, rows)), torch.stack([-bias, bias]) + shifts
 
 
 def dot(coefficients: Tensor, seen: Tensor) -> Tensor:

@@ -118,10 +118,10 @@ class MaxBounds:
             pixels = pixels + group.blocks.pixels.back(on_entries)
             for earlier, rows in group.blocks.groups:
                 coefficients[earlier] += rows.back(on_entries)
-        total = total + (pixels * self.centre).sum(dim=0)
+        total = total + (self.centre.T @ pixels).squeeze(0)
         if windows is None:
-            bounds = total + (pixels.abs() * self.radius).sum(dim=0)
-            point = self.centre + torch.sign(pixels) * self.radius
+            bounds = total + (self.radius.T @ pixels.abs()).squeeze(0)
+            point = torch.addcmul(self.centre, torch.sign(pixels), self.radius)
         else:
             found = windows(pixels, coefficients[0].clamp(min=0) * phases[0].open * windows.joint)
             bounds, point = total + found.total, self.centre + found.sides * self.radius

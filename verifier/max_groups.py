@@ -23,10 +23,12 @@ class Rows:
 
     def __init__(self, matrix: sparse.csr_matrix, dtype: torch.dtype, device: torch.device) -> None:
         """Keep ``matrix`` (rows, columns) and its transpose as dense or sparse tensors."""
-        share = matrix.nnz / max(1, matrix.shape[0] * matrix.shape[1])
-        make = _dense if share > DENSE_SHARE else _sparse
-        self._forward = make(matrix, dtype, device)
-        self._back = make(matrix.T.tocsr(), dtype, device)
+        if matrix.nnz > DENSE_SHARE * matrix.shape[0] * matrix.shape[1]:
+            self._forward = _dense(matrix, dtype, device)
+            self._back = self._forward.T.contiguous()
+        else:
+            self._forward = _sparse(matrix, dtype, device)
+            self._back = _sparse(matrix.T.tocsr(), dtype, device)
 
     def forward(self, columns: Tensor) -> Tensor:
         """(columns, batch) to (rows, batch)."""
@@ -72,13 +74,13 @@ class Blocks:
         cls, expressions: AffineMap, program: MaxProgram, dtype: torch.dtype, device: torch.device
     ) -> "Blocks":
         """Cut ``expressions`` at the columns of ``program``."""
-        matrix = expressions.matrix.tocsc()
+        matrix = expressions.matrix
         blocks = []
         for number, group in enumerate(program.groups):
-            part = matrix[:, group.first : group.first + group.nodes].tocsr()
+            part = matrix[:, group.first : group.first + group.nodes]
             if part.nnz:
                 blocks.append((number, Rows(part, dtype, device)))
-        pixels = Rows(matrix[:, : len(program.pixels)].tocsr(), dtype, device)
+        pixels = Rows(matrix[:, : len(program.pixels)], dtype, device)
         constant = torch.as_tensor(expressions.constant, dtype=dtype, device=device).unsqueeze(1)
         return cls(pixels, tuple(blocks), constant)
 

@@ -17,7 +17,7 @@ from .milp_reduction import PoolPlan, ReluPlan, reduce_network
 from .network import Network
 from .operators import FloatArray
 from .property import Clause
-from .reduced_values import reduced_values
+from .reduced_values import ReducedValues
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,14 +92,12 @@ class _MaxEncoder:
         # value numbers of the groups are filled in by the caller, who knows the plans
         self.targets: dict[int, int] = {}
 
-    def pixels(self, lower: FloatArray, upper: FloatArray) -> AffineMap:
+    def pixels(self, lower: FloatArray, upper: FloatArray) -> None:
         self.columns = len(lower)
         self.box = Interval(lower, upper)
-        return self._variables(0, len(lower))
 
-    def relu(self, plan: ReluPlan, source: AffineMap, bounds: Interval) -> AffineMap:
+    def relu(self, plan: ReluPlan, unstable: AffineMap, bounds: Interval) -> AffineMap:
         keep = 1.0 - plan.slope
-        inner = source.rows(plan.unstable).widened(self.columns)
         count = len(plan.unstable)
         nodes = self._add(
             self.targets[id(plan)],
@@ -109,19 +107,18 @@ class _MaxEncoder:
             keep,
             np.ones(count, dtype=np.bool_),
             np.arange(count),
-            inner,
+            unstable,
             bounds,
         )
         if not plan.slope:
             return nodes
         # p x + max(0, (1 - p) x) is the leaky ReLU of slope p
-        below = inner.widened(self.columns)
+        below = unstable.widened(self.columns)
         return AffineMap(
             sparse.csr_matrix(nodes.matrix + plan.slope * below.matrix), plan.slope * below.constant
         )
 
-    def pool(self, plan: PoolPlan, source: AffineMap, bounds: Interval) -> AffineMap:
-        inner = source.rows(plan.contestants).widened(self.columns)
+    def pool(self, plan: PoolPlan, contestants: AffineMap, bounds: Interval) -> AffineMap:
         return self._add(
             self.targets[id(plan)],
             plan.open,
@@ -130,7 +127,7 @@ class _MaxEncoder:
             1.0,
             plan.floored,
             plan.window,
-            inner,
+            contestants,
             bounds,
         )
 
@@ -176,8 +173,7 @@ def max_program(network: Network, bounds: ValueBounds, clause: Clause) -> MaxPro
     reduction = reduce_network(network, bounds, outputs)
     encoder = _MaxEncoder()
     encoder.targets = {id(plan): number for number, plan in enumerate(reduction.plans, start=1)}
-    values = reduced_values(encoder, network, bounds, reduction, network.output)
-    scores = values[network.output].widened(encoder.columns).rows(outputs)
-    weights = sparse.csr_matrix(clause.weights[:, outputs])
-    atoms = AffineMap(sparse.csr_matrix(weights @ scores.matrix), weights @ scores.constant + clause.offsets)
+    values = ReducedValues(encoder, network, bounds, reduction, network.output)
+    scores = values.combined(network.output, sparse.csr_matrix(clause.weights))
+    atoms = AffineMap(scores.matrix, scores.constant + clause.offsets)
     return MaxProgram(np.flatnonzero(reduction.needed[0]), encoder.box, tuple(encoder.groups), atoms)

@@ -44,8 +44,8 @@ class SearchSettings:
     steps: int = 4
     pool_steps: int = 10
     most_steps: int = 20
-    root_steps: int = 30
-    tighten_steps: int = 12
+    root_steps: int = 20
+    tighten_steps: int = 8
     candidates: int = 4
     memory: int = 1 << 30
 

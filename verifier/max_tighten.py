@@ -30,11 +30,7 @@ from .property import Clause
 from .wanted_bounds import wanted_bounds
 
 # Steps on each group; gains after them are small against what splits gain.
-TIGHTEN_STEPS = 12
-# Groups whose batch is wider than this many numbers per tensor get these steps: most of the gain comes in them, and a
-# step costs a tenth of a second.
-WIDE_NUMBERS = 4_000_000
-WIDE_STEPS = 8
+TIGHTEN_STEPS = 8
 # Numbers per tensor of a batch (128 MB in float32): wider batches are cut.
 BATCH_NUMBERS = 32_000_000
 
@@ -163,8 +159,6 @@ def _tighten_group(
     lower, upper = group.bounds.lower.copy(), group.bounds.upper.copy()
     width = max(program.groups[-1].first, len(program.pixels))
     most = max(1, BATCH_NUMBERS // (2 * width))
-    if 2 * len(lower) * width > WIDE_NUMBERS:
-        steps = min(steps, WIDE_STEPS)
     for start in range(0, len(lower), most):
         if budget.exhausted:
             break

@@ -22,7 +22,7 @@ from .milp_reduction import PoolPlan, Reduction, ReluPlan, reduce_network
 from .network import Network
 from .operators import FloatArray
 from .property import Clause
-from .reduced_values import reduced_values
+from .reduced_values import ReducedValues
 from .result import MilpSize
 
 
@@ -142,9 +142,9 @@ def encode(
     outputs = np.unique(np.nonzero(kept.weights)[1])
     reduction = reduce_network(network, bounds, outputs)
     program = ProgramBuilder()
-    values = reduced_values(MilpEncoder(program), network, bounds, reduction, network.output)
-    last = values[network.output].widened(program.columns)
-    expressions = _combined(kept, last)
+    values = ReducedValues(MilpEncoder(program), network, bounds, reduction, network.output)
+    scores = values.combined(network.output, sparse.csr_matrix(kept.weights))
+    expressions = AffineMap(scores.matrix, scores.constant + kept.offsets)
     kept, expressions = kept.sharpened(expressions, program, -tie)
     if kept.atoms < clause.needed:
         return ProvedByBounds(max(kept.left_out, kept.margin_bound()))
@@ -224,11 +224,6 @@ class _Atoms:
 
 def _largest(values: FloatArray, rank: int) -> float:
     return float(np.sort(values)[len(values) - rank]) if len(values) >= rank else -np.inf
-
-
-def _combined(atoms: _Atoms, scores: AffineMap) -> AffineMap:
-    weights = sparse.csr_matrix(atoms.weights)
-    return AffineMap(sparse.csr_matrix(weights @ scores.matrix), weights @ scores.constant + atoms.offsets)
 
 
 def _cardinality(

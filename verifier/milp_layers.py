@@ -48,24 +48,24 @@ class MilpEncoder:
         """Number of columns so far."""
         return self.program.columns
 
-    def pixels(self, lower: FloatArray, upper: FloatArray) -> AffineMap:
+    def pixels(self, lower: FloatArray, upper: FloatArray) -> None:
         """Add the pixels that move."""
-        return self._variables(self.program.continuous(lower, upper))
+        self.program.continuous(lower, upper)
 
-    def relu(self, plan: ReluPlan, source: AffineMap, bounds: Interval) -> AffineMap:
+    def relu(self, plan: ReluPlan, unstable: AffineMap, bounds: Interval) -> AffineMap:
         """Add the unstable neurons of a ReLU."""
-        return self._variables(encode_relu(self.program, plan, source, bounds))
+        return self._variables(encode_relu(self.program, plan, unstable, bounds))
 
-    def pool(self, plan: PoolPlan, source: AffineMap, bounds: Interval) -> AffineMap:
+    def pool(self, plan: PoolPlan, contestants: AffineMap, bounds: Interval) -> AffineMap:
         """Add the open windows of a pool."""
-        return self._variables(encode_pool(self.program, plan, source, bounds))
+        return self._variables(encode_pool(self.program, plan, contestants, bounds))
 
     def _variables(self, columns: IndexArray) -> AffineMap:
         return AffineMap(self.program.at(columns), np.zeros(len(columns)))
 
 
-def encode_relu(program: ProgramBuilder, plan: ReluPlan, source: AffineMap, bounds: Interval) -> IndexArray:
-    """Add y = relu(x) for the unstable elements x of ``source``.
+def encode_relu(program: ProgramBuilder, plan: ReluPlan, inner: AffineMap, bounds: Interval) -> IndexArray:
+    """Add y = relu(x) for the unstable elements x = ``inner``.
 
     One binary a per element, 1 for the positive side. With l <= x <= u and slope p:
     ``y >= x``, ``y >= p x``, ``y <= x - (1 - p) l (1 - a)``, ``y <= p x + (1 - p) u a``.
@@ -74,7 +74,6 @@ def encode_relu(program: ProgramBuilder, plan: ReluPlan, source: AffineMap, boun
         The columns of y.
     """
     reach = Range.at(bounds, plan.unstable)
-    inner = source.rows(plan.unstable)
     keep = 1.0 - plan.slope
     output = program.continuous(plan.slope * reach.lower, reach.upper)
     on = program.binary(len(output))
@@ -89,8 +88,8 @@ def encode_relu(program: ProgramBuilder, plan: ReluPlan, source: AffineMap, boun
     return output
 
 
-def encode_pool(program: ProgramBuilder, plan: PoolPlan, source: AffineMap, bounds: Interval) -> IndexArray:
-    """Add m = max(x_1, ..., x_n), or max(0, x_1, ..., x_n) where zero competes, for the open windows.
+def encode_pool(program: ProgramBuilder, plan: PoolPlan, inner: AffineMap, bounds: Interval) -> IndexArray:
+    """Add m = max(x_1, ..., x_n), or max(0, x_1, ..., x_n) where zero competes, for the windows of x = ``inner``.
 
     One binary a_i per contestant, at most one of them 1; none means that zero wins. With U_i the largest
     upper bound of the others: ``m >= x_i``, ``m <= x_i + (U_i - l_i) (1 - a_i)``, ``m <= sum u_i a_i``.
@@ -99,7 +98,6 @@ def encode_pool(program: ProgramBuilder, plan: PoolPlan, source: AffineMap, boun
         The columns of m.
     """
     reach = Range.at(bounds, plan.contestants)
-    inner = source.rows(plan.contestants)
     windows = len(plan.open)
     output = _pool_outputs(program, plan, reach)
     wins = program.binary(len(plan.contestants))

@@ -132,7 +132,7 @@ def _pull(operator: Operator, plan: Plan | None, needed: list[Mask]) -> None:
     match plan:
         case AffineStep():
             for source, matrix in zip(operator.inputs, plan.matrices, strict=True):
-                needed[source][np.unique(matrix.indices)] = True
+                needed[source][matrix.indices] = True
         case ReluPlan():
             read = (plan.on, plan.unstable, plan.off) if plan.slope else (plan.on, plan.unstable)
             needed[plan.source][np.concatenate(read)] = True

@@ -19,7 +19,7 @@ BATCH = 16
 # Those that are only evaluated together.
 WIDTH = 256
 # A sub-problem with nothing to split is only short of steps: its relaxation is exact where it is largest.
-LAST_STEPS, LAST_RATES = 100, Rates(0.05, 0.05)
+LAST_STEPS, LAST_RATES = 100, Rates(0.05, 0.05, 0.95)
 
 
 class PartSearch:

@@ -139,7 +139,7 @@ class _Climb:
     def climb(self, steps: int, budget: Budget) -> dict[int, Tensor]:
         """Positions after gradient steps; those of bounds that are below zero stay as they are."""
         free = self.start()
-        adams = {number: Adam(item, FIRST.positions) for number, item in free.items()}
+        adams = {number: Adam(item, FIRST.positions, FIRST.decay) for number, item in free.items()}
         best: Tensor | None = None
         for count in range(1, steps + 1):
             if budget.exhausted:

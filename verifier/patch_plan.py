@@ -47,11 +47,15 @@ class Reader:
 
     def seen(self, value: Tensor, rows: Rows) -> Tensor:
         """(rows, places of a window * channels) of ``value`` (batch or 1, places + 1, channels)."""
+        return self.windows(value, rows).index_select(-2, rows.window)
+
+    def windows(self, value: Tensor, rows: Rows) -> Tensor:
+        """The same per window; further axes before those of ``value`` stay."""
         place = self.elements.index_select(0, rows.position)
-        if len(value) > 1:
+        if value.shape[-3] > 1:
             place = place + (rows.region * (self.places + 1)).unsqueeze(1)
-        every = value.flatten(0, 1).index_select(0, place.flatten())
-        return every.reshape(len(place), -1).index_select(0, rows.window)
+        every = value.flatten(-3, -2).index_select(-2, place.flatten())
+        return every.reshape(*value.shape[:-3], len(place), -1)
 
     def flat(self, rows: Rows, channels: int) -> Tensor:
         """(rows, places of a window * channels) flat indices into (channels, places), -1 for those outside."""
@@ -133,15 +137,17 @@ class PatchPlans:
         assert isinstance(operator, Conv)
         own = Window.of_output((operator.shape[1], operator.shape[2]))
         weight, bias = self._weights(number, operator)
-        first, window = PatchConv.of(operator, own, weight, bias)
-        widest, steps = first.weight.shape[1], []
+        first, window = PatchConv.of(operator, own, weight, bias, cut=True)
+        widest = first.weight.shape[1]
+        steps: list[PatchStep] = []
         number = operator.inputs[0]
         while number > 0:
             below = self._network.operators[number - 1]
             assert isinstance(below, (Conv, Relu, SShaped, Scale))
             conv, reads = None, self._reader(window, number, weight.device)
             if isinstance(below, Conv):
-                conv, window = PatchConv.of(below, window, *self._weights(number, below))
+                cut = bool(steps) and steps[-1].conv is None
+                conv, window = PatchConv.of(below, window, *self._weights(number, below), cut=cut)
                 widest = max(widest, len(window.offsets) * self._network.shape_of(below.inputs[0])[0])
             steps.append(PatchStep(number, below, reads, conv))
             number = below.inputs[0]
