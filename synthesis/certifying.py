@@ -10,6 +10,7 @@ from ..verifier.certificate import BoundCertificate, certified
 from ..verifier.linear_bounds import LinearBounds
 from ..verifier.operators import FloatArray
 from ..verifier.result import Result
+from ..verifier.window_bounds import WindowBounds
 from .problem import SynthesisProblem
 from .rows import SearchPoint
 
@@ -38,12 +39,14 @@ class Certifying:
         problem: the problem.
         linear: bounds in float64.
         budget: ends stretching.
+        windows: better inner bounds to start from, None for none.
         queries: proofs tried so far.
     """
 
     problem: SynthesisProblem
     linear: LinearBounds
     budget: Budget
+    windows: WindowBounds | None = None
     queries: int = 0
 
     def certify(self, point: SearchPoint) -> Certified | None:
@@ -70,7 +73,8 @@ class Certifying:
 
     def _prove(self, certificate: BoundCertificate, epsilons: FloatArray) -> Certified | None:
         started = time.monotonic()
-        proof = certificate.check(self.linear, self.problem.region(epsilons), self.problem.question)
+        region = self.problem.region(epsilons)
+        proof = certificate.check(self.linear, region, self.problem.question, self.windows)
         self.queries += 1
         if not proof.proved:
             return None

@@ -13,6 +13,7 @@ from ..verifier.portfolio import Engine, Notice, Settings, Verifier, silent
 from ..verifier.problem import Problem
 from ..verifier.result import Result, Stage, Verdict
 from ..verifier.threads import few_threads
+from ..verifier.window_bounds import WindowBounds, WindowedBounds
 
 _CHEAP = frozenset({Engine.BOUNDS, Engine.FALSIFY})
 _COMPLETE = frozenset({Engine.BAB, Engine.MILP})
@@ -30,6 +31,9 @@ class Prover:
         self._settings = settings
         self.cheap = Verifier(network, replace(settings, engines=settings.engines & _CHEAP), notice)
         self._complete = Verifier(network, replace(settings, engines=settings.engines & _COMPLETE), notice)
+        self.windows = WindowBounds(network)
+        if self.windows.is_available:
+            self._complete.bounds = WindowedBounds(network, self.windows, settings.device)
         self._cells = CellsEngine(network, HighsBackend(), CellsSettings(settings.threads, settings.seed))
 
     @property
@@ -69,8 +73,15 @@ class Prover:
         if certificate is None or Engine.BOUNDS not in self._settings.engines:
             return None
         started = time.monotonic()
-        proof = certificate.check(self.cheap.bounds.linear, problem.region, problem.property)
-        return certified(proof, time.monotonic() - started) if proof.proved else None
+        for windows in self._windows():
+            proof = certificate.check(self.cheap.bounds.linear, problem.region, problem.property, windows)
+            if proof.proved:
+                return certified(proof, time.monotonic() - started)
+        return None
+
+    def _windows(self) -> tuple[WindowBounds | None, ...]:
+        """Without and with the search behind single windows, the cheap one first."""
+        return (None, self.windows) if self.windows.is_available else (None,)
 
     def ask_completely(
         self,

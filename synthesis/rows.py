@@ -19,6 +19,7 @@ from ..verifier.freedom import FreeSlopes
 from ..verifier.linear_bounds import LinearBounds
 from ..verifier.operators import FloatArray
 from ..verifier.property import Clause
+from ..verifier.window_bounds import NUMBER, WindowBounds
 from .objective import Goal, Objective
 from .shape import Shape
 
@@ -27,6 +28,8 @@ from .shape import Shape
 SEARCH_MARGIN = 2e-4
 # No more rows than this go backward together.
 ROW_LIMIT = 40
+# Inner values that move less than this are left as they are.
+FLAT = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +56,39 @@ class SearchPoint:
     def certificate(self) -> BoundCertificate:
         """What is kept of the point's slopes."""
         return BoundCertificate.of(self.slopes, self.subsets, self.shares)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowShare:
+    """How much a search behind windows left of the bounds around the clean values.
+
+    Attributes:
+        clean: (1, *shape) the value without a perturbation.
+        below: (1, *shape) share of the way down that is left.
+        above: (1, *shape) share of the way up.
+    """
+
+    clean: Tensor
+    below: Tensor
+    above: Tensor
+
+    @classmethod
+    def between(cls, clean: Bounds, bounds: Bounds, better: Bounds) -> Self:
+        """Shares of ``bounds`` that ``better`` has."""
+        centre = (clean.lower[NUMBER] + clean.upper[NUMBER]) / 2
+
+        def left(wide: Tensor, narrow: Tensor) -> Tensor:
+            way = (wide - centre).abs()
+            return torch.where(way > FLAT, (narrow - centre).abs() / way.clamp(min=FLAT), 1.0).clamp(max=1.0)
+
+        below = left(bounds.lower[NUMBER], better.lower[NUMBER].to(centre.dtype))
+        return cls(centre, below, left(bounds.upper[NUMBER], better.upper[NUMBER].to(centre.dtype)))
+
+    def of(self, linear: LinearBounds, bounds: Bounds) -> Bounds:
+        """The same shares of other bounds."""
+        lower = self.clean + self.below * (bounds.lower[NUMBER] - self.clean)
+        upper = self.clean + self.above * (bounds.upper[NUMBER] - self.clean)
+        return linear.narrowed(bounds, NUMBER, lower, upper)
 
 
 class CertifiedRows:
@@ -105,6 +141,7 @@ class CertifiedRows:
         self.best: SearchPoint | None = None
         self.queries = 0
         self.allowance = 0.0
+        self.share: WindowShare | None = None
 
     def expanded(self, coefficients: Tensor) -> Tensor:
         """Epsilons (layers,) of the shape from coefficients (generators,), at most 1."""
@@ -119,9 +156,10 @@ class CertifiedRows:
         lower, upper = (self._image - moving).clamp(min=0.0), (self._image + moving).clamp(max=1.0)
         self.queries += 1
         # an image that leaves [0, 1] itself would make clipping reverse the box
-        return self.linear.propagate(
+        found = self.linear.propagate(
             torch.minimum(lower, self._image), torch.maximum(upper, self._image), inner
         )
+        return found if self.share is None else self.share.of(self.linear, found)
 
     def upper(self, epsilons: Tensor) -> Tensor:
         """Upper bounds (rows,) on the neighbourhood with ``epsilons`` (layers,)."""
@@ -168,6 +206,27 @@ class CertifiedRows:
         rows.__dict__.update(self.__dict__)
         rows.allowance, rows.queries = allowance, 0
         return rows.restore(self.best)
+
+    def look_behind_windows(self, windows: WindowBounds, sure: LinearBounds, epsilons: FloatArray) -> None:
+        """From now on inner bounds are what a search behind every window left of them at ``epsilons`` (layers,).
+
+        Proposals, not proofs: at other epsilons it may leave more.
+
+        Args:
+            windows: of the network.
+            sure: bounds in float64.
+            epsilons: where the search is done.
+        """
+        self.share = None
+        with torch.no_grad():
+            bounds = self.bounds(self.linear.tensor(epsilons))
+            exact = Bounds(
+                tuple(item.to(sure.dtype) for item in bounds.lower),
+                tuple(item.to(sure.dtype) for item in bounds.upper),
+            )
+            better = windows.improved(sure, exact)
+            clean = self.linear.propagate(self._image, self._image)
+        self.share = WindowShare.between(clean, bounds, better)
 
     def restart(self) -> None:
         """Forget slopes and combinations, keep the best point."""

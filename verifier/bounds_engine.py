@@ -83,16 +83,21 @@ class BoundsEngine:
     def crown(self, region: Region, question: Property) -> BoundsOutcome:
         """One backward pass with default slopes, all atoms together."""
         with torch.no_grad():
-            bounds = self.linear.propagate(*self.linear.box([region]))
+            bounds = self.propagated(region)
             uppers = [self._atom_upper(clause, bounds) for clause in question.clauses]
         return self.judge(question, bounds.numpy(), uppers)
+
+    def propagated(self, region: Region) -> Bounds:
+        """Bounds of all values, without gradients."""
+        with torch.no_grad():
+            return self.linear.propagate(*self.linear.box([region]))
 
     def descend(
         self, region: Region, question: Property, known: BoundsOutcome, budget: Budget
     ) -> BoundsOutcome:
         """The same with optimised lines for every clause that ``known`` leaves open; inner bounds stay."""
         with torch.no_grad():
-            bounds = self.linear.propagate(*self.linear.box([region]))
+            bounds = self.propagated(region)
         uppers = [
             said.atom_upper
             if said.proved

@@ -26,6 +26,7 @@ from .property import Clause, Property
 from .region import Region
 from .relaxation import PoolFreedom
 from .result import Result, Stage, Verdict
+from .window_bounds import WindowBounds
 
 _LEVELS = 255
 Arrays = Mapping[str, NDArray[Any]]
@@ -91,8 +92,16 @@ class BoundCertificate:
             },
         )
 
-    def check(self, linear: LinearBounds, region: Region, question: Property) -> Proof:
+    def check(
+        self, linear: LinearBounds, region: Region, question: Property, windows: WindowBounds | None = None
+    ) -> Proof:
         """Prove a question of one clause on the region afresh, from these slopes, in float64.
+
+        Args:
+            linear: of the network, in float64.
+            region: the inputs.
+            question: of one clause.
+            windows: of the network, to start from its better inner bounds.
 
         Raises:
             InputError: when the certificate does not fit the network or the question; it says nothing of any clause
@@ -106,7 +115,7 @@ class BoundCertificate:
         clause = question.clauses[0]
         slopes = self.slopes(linear, clause)
         try:
-            return self._prove(linear, region, clause, slopes)
+            return self._prove(linear, region, clause, slopes, windows)
         except (RuntimeError, LookupError, ValueError) as error:
             raise InputError(f"the certificate does not fit the network ({error}); write it again") from None
 
@@ -126,9 +135,18 @@ class BoundCertificate:
         except (RuntimeError, LookupError, ValueError) as error:
             raise InputError(f"the certificate does not fit the network ({error}); write it again") from None
 
-    def _prove(self, linear: LinearBounds, region: Region, clause: Clause, slopes: FreeSlopes) -> Proof:
+    def _prove(
+        self,
+        linear: LinearBounds,
+        region: Region,
+        clause: Clause,
+        slopes: FreeSlopes,
+        windows: WindowBounds | None,
+    ) -> Proof:
         with torch.no_grad():
             bounds = linear.propagate(*linear.box([region]), slopes.inner)
+            if windows is not None:
+                bounds = windows.improved(linear, bounds)
             weights, offsets = mixed_rows(linear, clause, self.subsets, linear.tensor(self.shares))
             upper = (
                 linear.upper(linear.network.output, weights.unsqueeze(0), bounds, slopes.rows)[0] + offsets

@@ -95,6 +95,27 @@ class LinearBounds:
             uppers.append(high)
         return Bounds(tuple(lowers), tuple(uppers))
 
+    def narrowed(self, bounds: Bounds, number: int, lower: Tensor, upper: Tensor) -> Bounds:
+        """Bounds with better ones of one value, and what interval arithmetic makes of them for the values after it.
+
+        Args:
+            bounds: of all values.
+            number: the value.
+            lower: (batch, *shape) of it.
+            upper: likewise.
+        """
+        lowers, uppers = list(bounds.lower), list(bounds.upper)
+        lowers[number] = torch.maximum(lowers[number], lower)
+        uppers[number] = torch.minimum(uppers[number], upper)
+        for position in range(number, len(self.network.operators)):
+            operator = self.network.operators[position]
+            low, high = self._interval_step(position, operator, lowers, uppers)
+            if operator.inputs:
+                low, high = self._widen(low, high)
+            lowers[position + 1] = torch.maximum(lowers[position + 1], low)
+            uppers[position + 1] = torch.minimum(uppers[position + 1], high)
+        return Bounds(tuple(lowers), tuple(uppers))
+
     def _widen(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         slack = self._widening * (1.0 + torch.maximum(low.abs(), high.abs())).detach()
         return low - slack, high + slack
