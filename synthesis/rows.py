@@ -1,7 +1,7 @@
 """The rows that certify a layered neighbourhood: bounds of atom combinations as a function of the epsilons."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
 from typing import Self
@@ -30,6 +30,9 @@ SEARCH_MARGIN = 2e-4
 ROW_LIMIT = 40
 # Inner values that move less than this are left as they are.
 FLAT = 1e-4
+# A point that a new search behind the windows does not confirm becomes smaller by steps of this share, at most to this.
+FACTOR_STEP = 0.01
+SMALLEST_FACTOR = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,6 +145,8 @@ class CertifiedRows:
         self.queries = 0
         self.allowance = 0.0
         self.share: WindowShare | None = None
+        self._windows: WindowBounds | None = None
+        self._sure: LinearBounds | None = None
 
     def expanded(self, coefficients: Tensor) -> Tensor:
         """Epsilons (layers,) of the shape from coefficients (generators,), at most 1."""
@@ -207,26 +212,41 @@ class CertifiedRows:
         rows.allowance, rows.queries = allowance, 0
         return rows.restore(self.best)
 
-    def look_behind_windows(self, windows: WindowBounds, sure: LinearBounds, epsilons: FloatArray) -> None:
-        """From now on inner bounds are what a search behind every window left of them at ``epsilons`` (layers,).
+    def look_behind(self, windows: WindowBounds, sure: LinearBounds) -> None:
+        """From now on :meth:`settle` improves inner bounds by searches behind windows.
 
-        Proposals, not proofs: at other epsilons it may leave more.
+        Points are proposals then, not certified ones: at other epsilons than those of the search it may leave more.
 
         Args:
             windows: of the network.
             sure: bounds in float64.
-            epsilons: where the search is done.
         """
+        self._windows, self._sure = windows, sure
+        self.settle()
+
+    def settle(self) -> None:
+        """Search behind the windows at the best point, which becomes smaller where that leaves more than before."""
+        if self._windows is None or self._sure is None or self.best is None:
+            return
+        self.restore(self.best)
         self.share = None
         with torch.no_grad():
-            bounds = self.bounds(self.linear.tensor(epsilons))
-            exact = Bounds(
-                tuple(item.to(sure.dtype) for item in bounds.lower),
-                tuple(item.to(sure.dtype) for item in bounds.upper),
-            )
-            better = windows.improved(sure, exact)
+            bounds = self.bounds(self.linear.tensor(self.best.epsilons))
+            better = self._windows.improved(self._sure, bounds.cast(self._sure.dtype))
             clean = self.linear.propagate(self._image, self._image)
         self.share = WindowShare.between(clean, bounds, better)
+        factor = 1.0
+        while factor > SMALLEST_FACTOR and not self.worst(factor * self.best.epsilons) < -SEARCH_MARGIN:
+            factor -= FACTOR_STEP
+        self._shrink(factor)
+
+    def _shrink(self, factor: float) -> None:
+        point = self.best
+        assert point is not None
+        if factor < 1.0:
+            epsilons = factor * point.epsilons
+            size, value = self.goal.size(epsilons), self.goal.value(epsilons)
+            self.best = replace(point, epsilons=epsilons, size=size, value=value)
 
     def restart(self) -> None:
         """Forget slopes and combinations, keep the best point."""

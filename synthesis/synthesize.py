@@ -43,6 +43,9 @@ POLISH_SHARE = 0.35
 FRONTIER_SHARE = 0.55
 CLOSING_SHARE = 0.4
 BOUNDING_SHARE = 0.3
+# Of the time for ascents, what those without a search behind windows have; and rounds of polishing after one.
+FIRST_CLIMB_SHARE = 0.3
+POLISHES = 6
 # Part of the time that is kept for the final verification of what the complete engines accepted.
 FINAL_SHARE = 0.25
 # Engines whose proofs start from the kept slopes.
@@ -239,20 +242,42 @@ class _Run:
 
     def _ascend(self, rows: CertifiedRows) -> Certified | None:
         climbing = self._part(FEW_BANDS_SHARE if self._few_bands else ASCENT_SHARE)
-        self._climb(rows, climbing)
+        looks = self._prover.windows.is_available
+        self._climb(rows, climbing.at_most(FIRST_CLIMB_SHARE * climbing.remaining) if looks else climbing)
+        plain = rows.best
+        if looks and plain is not None:
+            rows.look_behind(self._prover.windows, self._verifier.bounds.linear)
+            rows.restart()
+            self._climb(rows, climbing)
         self._cut_short |= climbing.exhausted
         polishing = self._part(FEW_BANDS_SHARE if self._few_bands else POLISH_SHARE)
-        if self._problem.objective is not Objective.MAX_MIN:
-            polish(rows, self._settings.polish, polishing, self._observer("polish"))
+        self._polish(rows, polishing)
         self._cut_short |= polishing.exhausted
         self._bounds_queries += rows.queries
-        if rows.best is None:
+        if rows.best is None or plain is None:
             return None
         self._oracle.slopes = rows.best.certificate
         certifying = Certifying(self._problem, self._verifier.bounds.linear, self._budget)
+        certifying.windows = self._prover.windows if looks else None
         found = certifying.certify(rows.best)
+        if found is None or found.epsilons @ self._problem.weights < plain.size:
+            # what was certified without the windows is worth more than proposals that did not stand
+            found = certifying.certify(plain) or found
         self._bounds_queries += certifying.queries
         return found
+
+    def _polish(self, rows: CertifiedRows, budget: Budget) -> None:
+        """Rounds of polishing, with a new search behind the windows before each, until one gains next to nothing."""
+        if self._problem.objective is Objective.MAX_MIN:
+            return
+        for _ in range(POLISHES):
+            rows.settle()
+            before = None if rows.best is None else rows.best.value
+            polish(rows, self._settings.polish, budget, self._observer("polish"))
+            if before is None or rows.best is None or budget.exhausted or rows.share is None:
+                return
+            if rows.best.value - before <= SMALL_GAP * abs(before):
+                return
 
     def _climb(self, rows: CertifiedRows, budget: Budget) -> None:
         """One ascent, and further ones with other barriers while there is time for a whole one."""

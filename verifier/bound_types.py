@@ -42,6 +42,12 @@ class Bounds:
         rows = torch.as_tensor(regions, device=self.lower[0].device)
         return Bounds(tuple(item[rows] for item in self.lower), tuple(item[rows] for item in self.upper))
 
+    def cast(self, dtype: torch.dtype) -> "Bounds":
+        """The same numbers in another precision."""
+        return Bounds(
+            tuple(item.to(dtype) for item in self.lower), tuple(item.to(dtype) for item in self.upper)
+        )
+
     def detached(self) -> "Bounds":
         """The same numbers without gradients."""
         return Bounds(
