@@ -3,12 +3,15 @@
 import time
 from dataclasses import replace
 
+from ..errors import DisagreementError
+from ..verifier.beside import Beside
 from ..verifier.budget import Budget
 from ..verifier.cells_engine import CellsEngine, CellsSettings
 from ..verifier.certificate import BoundCertificate, certified
 from ..verifier.falsify import Falsifier
 from ..verifier.milp_highs import HighsBackend
 from ..verifier.network import Network
+from ..verifier.operators import MaxPool
 from ..verifier.portfolio import Engine, Notice, Settings, Verifier, silent
 from ..verifier.problem import Problem
 from ..verifier.result import Result, Stage, Verdict
@@ -19,7 +22,18 @@ _CHEAP = frozenset({Engine.BOUNDS, Engine.FALSIFY})
 _COMPLETE = frozenset({Engine.BAB, Engine.MILP})
 # Share of a question's time for the parts; the whole network has the rest.
 CELLS_SHARE = 0.6
-SHORT_SECONDS = 5.0
+# Share of a question's time before the parts.
+FIRST_SHARE = 0.6
+# What the engine that comes first may take where there is one thread, in seconds and as a share: it decides most of
+# what it can decide within that.
+TURN_SECONDS = 8.0
+TURN_SHARE = 0.5
+
+
+def _order(network: Network) -> tuple[Engine, ...]:
+    """Complete engines, the one that is tried first in front: branch and bound on pools is slow."""
+    pools = any(isinstance(operator, MaxPool) for operator in network.operators)
+    return (Engine.MILP, Engine.BAB) if pools and not network.curves else (Engine.BAB, Engine.MILP)
 
 
 class Prover:
@@ -30,11 +44,19 @@ class Prover:
         settings = settings or Settings()
         self._settings = settings
         self.cheap = Verifier(network, replace(settings, engines=settings.engines & _CHEAP), notice)
-        self._complete = Verifier(network, replace(settings, engines=settings.engines & _COMPLETE), notice)
         self.windows = WindowBounds(network)
-        if self.windows.is_available:
-            self._complete.bounds = WindowedBounds(network, self.windows, settings.device)
-        self._cells = CellsEngine(network, HighsBackend(), CellsSettings(settings.threads, settings.seed))
+        self._bounds = WindowedBounds(network, self.windows, settings.device)
+        self._engines = {
+            engine: Verifier(network, replace(settings, engines=frozenset({engine})), notice)
+            for engine in _order(network)
+            if engine in settings.engines
+        }
+        self._complete = Verifier(network, replace(settings, engines=settings.engines & _COMPLETE), notice)
+        for verifier in (self._complete, *self._engines.values()):
+            verifier.bounds = self._bounds
+        self._cells = CellsEngine(
+            network, HighsBackend(), CellsSettings(settings.threads, settings.seed), self.windows
+        )
 
     @property
     def is_complete(self) -> bool:
@@ -94,17 +116,54 @@ class Prover:
         """The complete engines only; ``before`` and ``started`` belong to what was asked already."""
         started = time.monotonic() if started is None else started
         stages = list(before)
-        # branch and bound decides most questions that it can decide within seconds
-        short = self._complete.verify(problem, budget.at_most(SHORT_SECONDS))
-        stages += short.stages
-        if short.verdict is not Verdict.UNKNOWN:
-            return replace(short, stages=tuple(stages), seconds=time.monotonic() - started)
+
+        def answer(found: Result) -> Result:
+            return replace(found, stages=tuple(stages), seconds=time.monotonic() - started)
+
+        found = self._first(problem, budget, stages)
+        if found.verdict is not Verdict.UNKNOWN:
+            return answer(found)
         if certificate is not None and self._cells.is_available and Engine.MILP in self._settings.engines:
             result = self._by_cells(problem, budget, certificate, stages, started)
             if result is not None:
                 return result
         found = self._complete.verify(problem, budget)
-        return replace(found, stages=(*stages, *found.stages), seconds=time.monotonic() - started)
+        stages += found.stages
+        return answer(found)
+
+    def _first(self, problem: Problem, budget: Budget, stages: list[Stage]) -> Result:
+        """Complete engines at the same time where there are threads, else in turn, the one that proved last first."""
+        if len(self._engines) > 1 and self._settings.threads > 1:
+            return self._beside(problem, budget.at_most(FIRST_SHARE * budget.remaining), stages)
+        found = Result(Verdict.UNKNOWN, "time limit", "none", 0.0)
+        for engine, verifier in tuple(self._engines.items()):
+            if budget.exhausted:
+                break
+            found = verifier.verify(problem, budget.at_most(min(TURN_SECONDS, TURN_SHARE * budget.remaining)))
+            stages += found.stages
+            if found.verdict is not Verdict.UNKNOWN:
+                others = {item: self._engines[item] for item in self._engines if item is not engine}
+                self._engines = {engine: verifier, **others}
+                break
+        return found
+
+    def _beside(self, problem: Problem, budget: Budget, stages: list[Stage]) -> Result:
+        # both read the bounds of the same region
+        self._bounds.crown(problem.region, problem.property)
+        milp, branching = self._engines[Engine.MILP], self._engines[Engine.BAB]
+        with Beside(lambda part: milp.verify(problem, part), budget) as other:
+            found = branching.verify(problem, other.until_done(budget))
+            if found.verdict is Verdict.UNKNOWN:
+                stages += found.stages
+                found = other.result()
+        stages += found.stages
+        finished = other.finished()
+        if found.verdict is Verdict.HOLDS and finished is not None and finished.verdict is Verdict.VIOLATED:
+            raise DisagreementError(
+                "branch and bound proved the property and the MILP found a witness that onnxruntime confirms; "
+                "please report this network and question"
+            )
+        return found
 
     def _by_cells(
         self,

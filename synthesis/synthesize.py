@@ -38,9 +38,9 @@ from .rows import CertifiedRows
 from .weakest import Weakening
 
 # Share of the time for each phase; what one does not use the next one has.
-ASCENT_SHARE = 0.4
-POLISH_SHARE = 0.35
-FRONTIER_SHARE = 0.55
+ASCENT_SHARE = 0.25
+POLISH_SHARE = 0.25
+FRONTIER_SHARE = 0.7
 CLOSING_SHARE = 0.4
 BOUNDING_SHARE = 0.3
 # Of the time for ascents, what those without a search behind windows have; and rounds of polishing after one.

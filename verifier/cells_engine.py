@@ -33,6 +33,7 @@ from .problem import Problem
 from .property import Clause
 from .region import Region
 from .torch_network import TorchNetwork
+from .window_bounds import WindowBounds
 
 # Parts whose bound is this close to a value that they reach have nothing to give (logits).
 CLOSED = 1e-3
@@ -77,9 +78,16 @@ class CellsOutcome:
 class CellsEngine:
     """Proves clauses of one network from certificates of linear bounds that do not quite suffice."""
 
-    def __init__(self, network: Network, backend: MilpBackend, settings: CellsSettings | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        backend: MilpBackend,
+        settings: CellsSettings | None = None,
+        windows: WindowBounds | None = None,
+    ) -> None:
         """Cut the network; ``is_available`` says whether that was possible."""
         self.network = network
+        self.windows = windows
         self.backend = backend
         self.settings = settings or CellsSettings()
         self.cells = cells_of(network) or ()
@@ -141,6 +149,8 @@ class _Work:
         self.slopes = certificate.slopes(linear, clause)
         with torch.no_grad():
             self.bounds = linear.propagate(*linear.box([region]), self.slopes.inner)
+            if engine.windows is not None:
+                self.bounds = engine.windows.improved(linear, self.bounds, budget)
             weights, offsets = mixed_rows(
                 linear, clause, certificate.subsets, linear.tensor(certificate.shares)
             )

@@ -105,10 +105,13 @@ class WindowedBounds(BoundsEngine):
         """Prepare the network on ``device``."""
         super().__init__(network, device)
         self._windows = windows
+        self._last: tuple[Region, Bounds] | None = None
 
     def propagated(self, region: Region) -> Bounds:
-        """Bounds of all values."""
-        return self._windows.improved(self.linear, super().propagated(region))
+        """Bounds of all values; those of the last region are kept, several engines ask about it in turn."""
+        if self._last is None or self._last[0] is not region:
+            self._last = region, self._windows.improved(self.linear, super().propagated(region))
+        return self._last[1]
 
 
 def _convolutions(network: Network) -> tuple[Conv, Conv] | None:
