@@ -16,13 +16,13 @@ from .ascent import OnSize
 from .cutting import cut
 from .oracle import Oracle
 from .polish import PolishSettings, polish
-from .rows import CertifiedRows
+from .rows import CertifiedRows, SearchPoint
 
 # Steps of the allowance, as shares of the margin that attacks leave at the start: first and smallest; a step that was
 # proved is followed by a larger one.
-FIRST_SHARE = 0.2
-SMALLEST_SHARE = 0.03
-GROWTH = 1.6
+FIRST_SHARE = 0.08
+SMALLEST_SHARE = 0.01
+GROWTH = 1.8
 # A proposal that is larger by less than this share is not worth a question.
 WORTHWHILE = 2e-3
 # Points between two vectors are tried at these shares of the way, the next one after the answer.
@@ -85,11 +85,15 @@ class Frontier:
         while step >= SMALLEST_SHARE * left > 0 and self._may_ask(budget):
             # attacks break most of what exceeds zero by more than their margin
             allowance = min(proved + step, left)
-            proposal = self._relaxed(rows, allowance, budget)
-            if proposal is None:
+            point = self._relaxed(rows, allowance, budget)
+            if point is None:
                 return
+            proposal = np.minimum(point.epsilons, 1.0)
             if self._is_better(proposal):
                 held = self._try_and_cut(proposal, budget)
+                if held:
+                    # the next proposal starts from here
+                    rows.best = point
                 proved, step = (allowance, step * GROWTH) if held else (proved, (allowance - proved) / 2)
             elif allowance < left:
                 step *= GROWTH
@@ -143,15 +147,16 @@ class Frontier:
             longest = min(longest, self._settings.query_share * budget.remaining)
         return budget.at_most(longest)
 
-    def _relaxed(self, rows: CertifiedRows, allowance: float, budget: Budget) -> FloatArray | None:
+    def _relaxed(self, rows: CertifiedRows, allowance: float, budget: Budget) -> SearchPoint | None:
         if rows.best is None or rows.best.slopes is None:
             return None
         relaxed = rows.relaxed(allowance)
+        relaxed.settle()
         polish(relaxed, PolishSettings(rounds=self._settings.rounds, trust=0.1), budget, _unseen)
         if relaxed.best is None:
             return None
         self._oracle.slopes = relaxed.best.certificate
-        return np.minimum(relaxed.best.epsilons, 1.0)
+        return relaxed.best
 
 
 def _unseen(share: float, size: float) -> None:

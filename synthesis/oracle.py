@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import DisagreementError
 from ..verifier.budget import Budget
-from ..verifier.certificate import BoundCertificate
+from ..verifier.certificate import CERTIFIED, BoundCertificate
 from ..verifier.operators import FloatArray
 from ..verifier.problem import Problem
 from ..verifier.result import Result, Stage, Verdict, Witness
@@ -148,15 +148,18 @@ class Oracle:
         return rows
 
     def ask(self, epsilons: FloatArray, budget: Budget, *, completely: bool) -> Result:
-        """Linear bounds and attacks, and the complete engines if wanted; every answer is remembered."""
+        """The slopes at hand and linear bounds with attacks, or the complete engines; every answer is remembered."""
         started = time.monotonic()
         try:
             problem = self.scope.at(epsilons)
             slopes = self.slopes
-            result = self.prover.by_certificate(problem, slopes) or self.prover.cheap.verify(problem, budget)
-            if completely and result.verdict is Verdict.UNKNOWN and self.prover.is_complete:
-                self.complete += 1
-                result = self.prover.ask_completely(problem, budget, slopes, result.stages, started)
+            if completely and self.prover.is_complete:
+                result = self.prover.ask_beyond(problem, budget, slopes)
+                self.complete += result.engine != CERTIFIED
+            else:
+                result = self.prover.by_certificate(problem, slopes) or self.prover.cheap.verify(
+                    problem, budget
+                )
         except DisagreementError as error:
             # what is certified already stays certified; a question that can't be judged is not robust
             self.prover.cheap.tell("disagreement", str(error))

@@ -26,7 +26,9 @@ CELLS_SHARE = 0.6
 FIRST_SHARE = 0.6
 # What the engine that comes first may take where there is one thread, in seconds and as a share: it decides most of
 # what it can decide within that.
-TURN_SECONDS = 8.0
+TURN_SECONDS = 4.0
+# It gets so many times what its longest proof has taken.
+PATIENCE = 4.0
 TURN_SHARE = 0.5
 
 
@@ -51,6 +53,7 @@ class Prover:
             for engine in _order(network)
             if engine in settings.engines
         }
+        self._patience = TURN_SECONDS
         self._complete = Verifier(network, replace(settings, engines=settings.engines & _COMPLETE), notice)
         for verifier in (self._complete, *self._engines.values()):
             verifier.bounds = self._bounds
@@ -89,6 +92,12 @@ class Prover:
         if first.verdict is not Verdict.UNKNOWN or not self.is_complete or budget.exhausted:
             return first
         return self.ask_completely(problem, budget, certificate, first.stages, started)
+
+    def ask_beyond(
+        self, problem: Problem, budget: Budget, certificate: BoundCertificate | None = None
+    ) -> Result:
+        """The slopes and the complete engines only: for questions that attacks were tried on before."""
+        return self.by_certificate(problem, certificate) or self.ask_completely(problem, budget, certificate)
 
     def by_certificate(self, problem: Problem, certificate: BoundCertificate | None) -> Result | None:
         """The proof that the slopes give at once, None where they give none."""
@@ -139,9 +148,12 @@ class Prover:
         for engine, verifier in tuple(self._engines.items()):
             if budget.exhausted:
                 break
-            found = verifier.verify(problem, budget.at_most(min(TURN_SECONDS, TURN_SHARE * budget.remaining)))
+            found = verifier.verify(
+                problem, budget.at_most(min(self._patience, TURN_SHARE * budget.remaining))
+            )
             stages += found.stages
             if found.verdict is not Verdict.UNKNOWN:
+                self._patience = max(self._patience, PATIENCE * found.seconds)
                 others = {item: self._engines[item] for item in self._engines if item is not engine}
                 self._engines = {engine: verifier, **others}
                 break

@@ -8,6 +8,7 @@ last word is a fresh verification of the numbers that are returned.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -43,9 +44,9 @@ POLISH_SHARE = 0.25
 FRONTIER_SHARE = 0.7
 CLOSING_SHARE = 0.4
 BOUNDING_SHARE = 0.3
-# Of the time for ascents, what those without a search behind windows have; and rounds of polishing after one.
-FIRST_CLIMB_SHARE = 0.3
-POLISHES = 6
+# Polishing, each time after a search behind the windows, and what one has to gain for the next.
+POLISHES = 3
+WORTH_POLISHING = 0.01
 # Part of the time that is kept for the final verification of what the complete engines accepted.
 FINAL_SHARE = 0.25
 # Engines whose proofs start from the kept slopes.
@@ -115,25 +116,25 @@ class _Run:
         rows = self._rows()
         first = (None if rows is None else self._ascend(rows)) or zero
         self._oracle.proven.append(first.epsilons)
-        closing, bound = Closing(self._oracle, self._settings.closing, first.epsilons), None
+        best = first if self._budget.exhausted else self._confirmed(self._beyond(rows, first.epsilons), first)
+        closing, bound = Closing(self._oracle, self._settings.closing, best.epsilons), None
         if not self._budget.exhausted and Engine.FALSIFY in self._settings.verify.engines:
-            closing.epsilons = self._beyond(rows, first.epsilons)
             self._closed(closing)
             bound = self._bounded(closing)
-        elif not self._budget.exhausted:
-            closing.epsilons = self._beyond(rows, first.epsilons)
-        best = first
-        if self._value(closing.epsilons) > self._value(first.epsilons) or self._larger(closing, first):
-            best = self._finally(closing.epsilons) or first
+        best = self._confirmed(closing.epsilons, best)
         return self._synthesis(best, closing, bound)
 
     @property
     def _few_bands(self) -> bool:
         return self._problem.allowed.count <= FEW_BANDS and self._problem.objective is not Objective.MAX_MIN
 
-    def _larger(self, closing: Closing, first: Certified) -> bool:
-        grown = closing.epsilons
-        return bool((grown >= first.epsilons).all() and (grown > first.epsilons).any())
+    def _confirmed(self, grown: FloatArray, before: Certified) -> Certified:
+        """``grown`` with a fresh proof where it is worth more; else, or without one, what was certified before."""
+        known = before.epsilons
+        wider = bool((grown >= known).all() and (grown > known).any())
+        if not wider and self._value(grown) <= self._value(known):
+            return before
+        return self._finally(grown) or before
 
     # --- beyond the linear bounds -----------------------------------------------------------------------
 
@@ -243,7 +244,12 @@ class _Run:
     def _ascend(self, rows: CertifiedRows) -> Certified | None:
         climbing = self._part(FEW_BANDS_SHARE if self._few_bands else ASCENT_SHARE)
         looks = self._prover.windows.is_available
-        self._climb(rows, climbing.at_most(FIRST_CLIMB_SHARE * climbing.remaining) if looks else climbing)
+        if looks:
+            # only to know where to look
+            first = replace(self._settings.ascent, steps=max(1, self._settings.ascent.steps // 2))
+            Ascent(rows, first, self._observer("ascent")).run(climbing)
+        else:
+            self._climb(rows, climbing)
         plain = rows.best
         if looks and plain is not None:
             rows.look_behind(self._prover.windows, self._verifier.bounds.linear)
@@ -276,7 +282,7 @@ class _Run:
             polish(rows, self._settings.polish, budget, self._observer("polish"))
             if before is None or rows.best is None or budget.exhausted or rows.share is None:
                 return
-            if rows.best.value - before <= SMALL_GAP * abs(before):
+            if rows.best.value - before <= WORTH_POLISHING * abs(before):
                 return
 
     def _climb(self, rows: CertifiedRows, budget: Budget) -> None:
@@ -306,7 +312,9 @@ class _Run:
             budget = budget.at_most(self._settings.frontier.query_seconds)
         try:
             slopes = self._oracle.proved_with
-            result = fresh.ask(self._problem.at(epsilons), budget, slopes)
+            problem = self._problem.at(epsilons)
+            ask = fresh.ask_beyond if fresh.is_complete else fresh.ask
+            result = ask(problem, budget, slopes)
         except DisagreementError:
             # the linear bounds' certificate stands; what only this question would add is not worth an error
             return None

@@ -29,6 +29,8 @@ from .result import Result, Stage, Verdict
 from .window_bounds import WindowBounds
 
 _LEVELS = 255
+# Name of the engine in results.
+CERTIFIED = "bounds/certificate"
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -49,7 +51,7 @@ def certified(proof: Proof, seconds: float) -> Result:
     """The verdict of a certificate that proves its clause."""
     reason = "linear bounds with the kept slopes exclude every violation"
     trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
-    engine, bound = "bounds/certificate", proof.margin_bound
+    engine, bound = CERTIFIED, proof.margin_bound
     stage = Stage(engine, Verdict.HOLDS, seconds, f"margin at most {bound:.4g}")
     return Result(Verdict.HOLDS, reason, engine, seconds, bound, stages=(stage,), trusted=trusted)
 
