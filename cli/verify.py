@@ -16,6 +16,7 @@ from ..verifier.portfolio import Engine, Verifier
 from ..verifier.problem import Problem
 from ..verifier.proof_of_bounds import proof_of
 from ..verifier.result import Result, Stage, Verdict
+from ..verifier.window_bounds import WindowBounds
 from .certificates import keep_certificate
 from .label_certificates import check_certifiable, keep_label_certificates
 from .main import ExitCode
@@ -183,12 +184,16 @@ def _by_certificate(verifier: Verifier, problems: Sequence[Problem], synthesis: 
     try:
         problem = problems[0]
         proof = certificate.check(verifier.bounds.linear, problem.region, problem.property)
+        windows = WindowBounds(problem.network)
+        searches = not proof.proved and windows.is_available and not verifier.settings.certify
+        if searches:
+            proof = certificate.check(verifier.bounds.linear, problem.region, problem.property, windows)
     except InputError:
         # of another network or question; the engines answer this one
         return None
     if not proof.proved:
         return None
-    found = certified(proof, time.monotonic() - started)
+    found = certified(proof, time.monotonic() - started, windows=searches)
     return (
         replace(found, certificates=(proof_of(problem, certificate),)) if verifier.settings.certify else found
     )

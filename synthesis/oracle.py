@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import DisagreementError
 from ..verifier.budget import Budget
-from ..verifier.certificate import CERTIFIED, BoundCertificate
+from ..verifier.certificate import CERTIFIED, WINDOWED, BoundCertificate
 from ..verifier.operators import FloatArray
 from ..verifier.problem import Problem
 from ..verifier.result import Result, Stage, Verdict, Witness
@@ -155,7 +155,7 @@ class Oracle:
             slopes = self.slopes
             if completely and self.prover.is_complete:
                 result = self.prover.ask_beyond(problem, budget, slopes)
-                self.complete += result.engine != CERTIFIED
+                self.complete += result.engine not in (CERTIFIED, WINDOWED)
             else:
                 result = self.prover.by_certificate(problem, slopes) or self.prover.cheap.verify(
                     problem, budget

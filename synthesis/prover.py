@@ -107,7 +107,7 @@ class Prover:
         for windows in self._windows():
             proof = certificate.check(self.cheap.bounds.linear, problem.region, problem.property, windows)
             if proof.proved:
-                return certified(proof, time.monotonic() - started)
+                return certified(proof, time.monotonic() - started, windows=windows is not None)
         return None
 
     def _windows(self) -> tuple[WindowBounds | None, ...]:

@@ -15,6 +15,7 @@ import torch
 
 from ..errors import DisagreementError, PropertyError
 from ..verifier.budget import Budget
+from ..verifier.certificate import CERTIFIED, WINDOWED
 from ..verifier.linear_bounds import LinearBounds
 from ..verifier.operators import FloatArray
 from ..verifier.portfolio import Engine, Notice, silent
@@ -39,7 +40,7 @@ from .rows import CertifiedRows
 from .weakest import Weakening
 
 # Share of the time for each phase; what one does not use the next one has.
-ASCENT_SHARE = 0.25
+ASCENT_SHARE = 0.4
 POLISH_SHARE = 0.25
 FRONTIER_SHARE = 0.7
 CLOSING_SHARE = 0.4
@@ -50,7 +51,7 @@ WORTH_POLISHING = 0.01
 # Part of the time that is kept for the final verification of what the complete engines accepted.
 FINAL_SHARE = 0.25
 # Engines whose proofs start from the kept slopes.
-WITH_SLOPES = ("bounds/certificate", "cells")
+WITH_SLOPES = (CERTIFIED, WINDOWED, "cells")
 # With so many bands or fewer the no-goods' bound comes near enough to be worth steering by, and few
 # steps find the proportions: most of the time goes to the bound.
 FEW_BANDS = 8
@@ -144,8 +145,10 @@ class _Run:
             return grow_in_order(
                 self._oracle, self._settings.closing.tolerance, start, part, self._observer("layers")
             )
-        observer, settings = self._observer("beyond"), self._settings
-        frontier = Frontier(self._oracle, settings.frontier, observer, start, self._cutting_weights())
+        observer, settings = self._observer("beyond"), self._settings.frontier
+        if self._few_bands:
+            settings = replace(settings, questions=max(1, settings.questions // 4))
+        frontier = Frontier(self._oracle, settings, observer, start, self._cutting_weights())
         if rows is None or rows.best is None:
             self._expand(frontier, part)
         elif self._prover.is_complete:
@@ -246,7 +249,7 @@ class _Run:
         looks = self._prover.windows.is_available
         if looks:
             # only to know where to look
-            first = replace(self._settings.ascent, steps=max(1, self._settings.ascent.steps // 2))
+            first = replace(self._settings.ascent, steps=max(1, self._settings.ascent.steps // 4))
             Ascent(rows, first, self._observer("ascent")).run(climbing)
         else:
             self._climb(rows, climbing)

@@ -29,8 +29,8 @@ from .result import Result, Stage, Verdict
 from .window_bounds import WindowBounds
 
 _LEVELS = 255
-# Name of the engine in results.
-CERTIFIED = "bounds/certificate"
+# Names of the engine in results: from the slopes alone, and with searches behind windows.
+CERTIFIED, WINDOWED = "bounds/certificate", "bounds/windows"
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -47,11 +47,11 @@ class Proof:
     margin_bound: float
 
 
-def certified(proof: Proof, seconds: float) -> Result:
-    """The verdict of a certificate that proves its clause."""
+def certified(proof: Proof, seconds: float, *, windows: bool = False) -> Result:
+    """The verdict of a certificate that proves its clause, with or without searches behind windows."""
     reason = "linear bounds with the kept slopes exclude every violation"
     trusted = ("float64 arithmetic of the bounds, with a margin for rounding",)
-    engine, bound = CERTIFIED, proof.margin_bound
+    engine, bound = WINDOWED if windows else CERTIFIED, proof.margin_bound
     stage = Stage(engine, Verdict.HOLDS, seconds, f"margin at most {bound:.4g}")
     return Result(Verdict.HOLDS, reason, engine, seconds, bound, stages=(stage,), trusted=trusted)
 

@@ -35,7 +35,7 @@ class WindowEffort:
         tolerance: share of a neuron's range.
     """
 
-    nodes: int = 20_000
+    nodes: int = 6_000
     tolerance: float = TOLERANCE
 
 

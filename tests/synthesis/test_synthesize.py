@@ -271,9 +271,9 @@ def test_images_partly_outside_the_pixel_range(scene, shift):
 def test_a_certificate_that_rounding_spoils_is_shrunk(scene, monkeypatch):
     real, asked = BoundCertificate.check, []
 
-    def check(self, linear, region, clause):
+    def check(self, linear, region, clause, windows=None):
         asked.append(float((region.upper - region.lower).sum()))
-        return Proof(False, 1.0) if len(asked) <= 3 else real(self, linear, region, clause)
+        return Proof(False, 1.0) if len(asked) <= 3 else real(self, linear, region, clause, windows)
 
     monkeypatch.setattr(BoundCertificate, "check", check)
     found = synthesize(scene.problem(), replace(QUICK, expansion=NO_EXPANSION))
