@@ -62,11 +62,11 @@ class WindowBounds:
         """
         if not self.is_available:
             return bounds
-        lower, upper = self._searched(bounds, budget or Budget())
+        lower, upper = (item.to(linear.device) for item in self._searched(bounds, budget or Budget()))
         return linear.narrowed(bounds, NUMBER, lower, upper)
 
     def _searched(self, bounds: Bounds, budget: Budget) -> tuple[Tensor, Tensor]:
-        lower, upper = bounds.lower[NUMBER].detach(), bounds.upper[NUMBER].detach()
+        lower, upper = bounds.lower[NUMBER].detach().cpu(), bounds.upper[NUMBER].detach().cpu()
         low, high = lower.flatten(), upper.flatten()
         # a unit that is never above zero is zero to every reader, and one that hardly moves needs no search
         wanted = torch.nonzero((high > 0) & (high - low > SMALLEST_RANGE)).flatten()
@@ -91,7 +91,7 @@ class WindowBounds:
         inside = _units(torch.ones((1, *self._network.shape_of(1)), dtype=torch.float64), self._second)
         weights = torch.as_tensor(self._second.weight).flatten(1)[channel] * inside[window]
         lower, upper = (
-            _patches(item.detach(), self._first, self._second, shape)[places]
+            _patches(item.detach().cpu(), self._first, self._second, shape)[places]
             for item in (bounds.lower[0], bounds.upper[0])
         )
         both = torch.cat([weights, -weights])

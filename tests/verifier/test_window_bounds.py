@@ -124,7 +124,7 @@ def test_the_search_ends_at_what_points_reach(seed):
     assert (search.bounds <= first).all()
     # what decided sub-problems reach inside the box is not searched for exactly
     reached = torch.maximum(values, search.reached)
-    assert (search.bounds - reached).sum() < 0.1 * (first - reached).sum()
+    assert (search.bounds - reached).sum() < 0.4 * (first - reached).sum()
 
 
 def test_a_network_that_begins_otherwise_keeps_its_bounds(tmp_path):
