@@ -27,15 +27,16 @@ FIRST_SHARE = 0.6
 # What the engine that comes first may take where there is one thread, in seconds and as a share: it decides most of
 # what it can decide within that.
 TURN_SECONDS = 4.0
+POOLS_SECONDS = 1.0
 # It gets so many times what its longest proof has taken.
 PATIENCE = 4.0
 TURN_SHARE = 0.5
 
 
-def _order(network: Network) -> tuple[Engine, ...]:
-    """Complete engines, the one that is tried first in front: branch and bound on pools is slow."""
+def _patience(network: Network, engine: Engine) -> float:
+    """Seconds of an engine that has proved nothing: with pools branch and bound proves at once or not."""
     pools = any(isinstance(operator, MaxPool) for operator in network.operators)
-    return (Engine.MILP, Engine.BAB) if pools and not network.curves else (Engine.BAB, Engine.MILP)
+    return POOLS_SECONDS if pools and engine is Engine.BAB else TURN_SECONDS
 
 
 class Prover:
@@ -50,10 +51,10 @@ class Prover:
         self._bounds = WindowedBounds(network, self.windows, settings.device)
         self._engines = {
             engine: Verifier(network, replace(settings, engines=frozenset({engine})), notice)
-            for engine in _order(network)
+            for engine in (Engine.BAB, Engine.MILP)
             if engine in settings.engines
         }
-        self._patience = TURN_SECONDS
+        self._patience = {engine: _patience(network, engine) for engine in self._engines}
         self._complete = Verifier(network, replace(settings, engines=settings.engines & _COMPLETE), notice)
         for verifier in (self._complete, *self._engines.values()):
             verifier.bounds = self._bounds
@@ -149,11 +150,11 @@ class Prover:
             if budget.exhausted:
                 break
             found = verifier.verify(
-                problem, budget.at_most(min(self._patience, TURN_SHARE * budget.remaining))
+                problem, budget.at_most(min(self._patience[engine], TURN_SHARE * budget.remaining))
             )
             stages += found.stages
             if found.verdict is not Verdict.UNKNOWN:
-                self._patience = max(self._patience, PATIENCE * found.seconds)
+                self._patience[engine] = max(self._patience[engine], PATIENCE * found.seconds)
                 others = {item: self._engines[item] for item in self._engines if item is not engine}
                 self._engines = {engine: verifier, **others}
                 break
