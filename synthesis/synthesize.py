@@ -290,10 +290,14 @@ class _Run:
 
     def _climb(self, rows: CertifiedRows, budget: Budget) -> None:
         """One ascent, and further ones with other barriers while there is time for a whole one."""
-        for ascent in (self._settings.ascent, *self._settings.ascent.variants()):
+        own = self._settings.ascent
+        # behind windows the first one ends far from where the search was
+        first = (own,) if rows.share is None else (own, own)
+        for ascent in (*first, *own.variants()):
             started = budget.remaining
             rows.restart()
             Ascent(rows, ascent, self._observer("ascent")).run(budget)
+            rows.settle()
             if started == float("inf") or budget.remaining < started - budget.remaining:
                 return
 
