@@ -127,7 +127,9 @@ class _Run:
 
     @property
     def _few_bands(self) -> bool:
-        return self._problem.allowed.count <= FEW_BANDS and self._problem.objective is not Objective.MAX_MIN
+        """Whether most of the time goes to the upper bound and the way to it; two objectives have neither."""
+        bounded = self._problem.objective not in (Objective.MAX_MIN, Objective.LEXICOGRAPHIC)
+        return bounded and self._problem.allowed.count <= FEW_BANDS
 
     def _confirmed(self, grown: FloatArray, before: Certified) -> Certified:
         """``grown`` with a fresh proof where it is worth more; else, or without one, what was certified before."""
