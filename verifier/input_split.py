@@ -49,6 +49,7 @@ class SplitEnd(StrEnum):
     CANDIDATE = "candidate"
     STUCK = "a box can't be halved"
     FULL = "too many boxes"
+    BROKEN = "an earlier run was broken off"
     STOPPED = "time limit"
 
 
@@ -113,16 +114,21 @@ class InputSplit:
         network = self._linear.network
         numbers = sum(int(np.prod(network.shape_of(value))) for value in range(len(network.operators) + 1))
         self._batch = max(1, min(BATCH, BATCH_NUMBERS // numbers))
+        # false while boxes are in hand: an exception there loses them
+        self._intact = True
         self._turn = 0
         self._stepped = self._closed_by_steps = 0.0
 
     def run(self, budget: Budget) -> SplitOutcome:
         """Go on until all boxes are closed, or something ends it."""
+        if not self._intact:
+            return SplitOutcome(SplitEnd.BROKEN, np.inf, None, self._seen)
         while len(self._bounds):
             if budget.exhausted:
                 return self._ended(SplitEnd.STOPPED)
             if len(self._bounds) > MOST_BOXES or (self._proof is not None and self._proof.full):
                 return self._ended(SplitEnd.FULL)
+            self._intact = False
             lower, upper, before, paths = self._take()
             with torch.no_grad():
                 bounds, scores, point = self._bounded(lower, upper, budget)
@@ -135,6 +141,7 @@ class InputSplit:
             still = ~proved
             open_paths = [path for path, is_open in zip(paths, still, strict=True) if is_open]
             halved = self._halve(lower[still], upper[still], bounds[still], scores[still], open_paths)
+            self._intact = True
             if point is not None:
                 return self._ended(SplitEnd.CANDIDATE, point)
             if not halved:

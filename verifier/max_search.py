@@ -57,6 +57,7 @@ class SearchEnd(StrEnum):
     CANDIDATE = "candidate"
     STUCK = "nothing left to split"
     FULL = "memory ceiling"
+    BROKEN = "an earlier run was broken off"
     STOPPED = "stopped"
 
 
@@ -108,6 +109,8 @@ class Search:
         self._width = max(1, len(program.pixels) + program.nodes)
         self._batch = max(1, min(settings.batch, BATCH_NUMBERS // self._width))
         self.work = 0
+        # false while sub-problems are in hand: an exception there loses them, and what is left covers no region
+        self._intact = True
         self._push(root)
 
     def run(self, budget: Budget, work: float = np.inf) -> SearchOutcome:
@@ -117,11 +120,14 @@ class Search:
             budget: stops the search.
             work: so does this much of :attr:`work` in all, at which it stops in every run alike.
         """
+        if not self._intact:
+            return self._ended(SearchEnd.BROKEN)
         while self._open:
             if budget.exhausted or self.work >= work:
                 return self._ended(SearchEnd.STOPPED)
             if self._bytes > 2 * self._settings.memory:
                 return self._ended(SearchEnd.FULL)
+            self._intact = False
             taken = self._take()
             steps = self._steps(len(taken))
             batch = self._bounding.bound(taken, steps, self._margin, budget)
@@ -129,6 +135,7 @@ class Search:
             self.work += work_of(len(taken), self._width, steps)
             candidate = self._bounding.candidate(batch.sweep.point, self._atoms)
             going = self._expand(batch)
+            self._intact = True
             if candidate is not None:
                 return self._ended(SearchEnd.CANDIDATE, candidate)
             if not going:
@@ -179,6 +186,7 @@ class Search:
 
     def _ended(self, end: SearchEnd, candidate: NDArray[np.float64] | None = None) -> SearchOutcome:
         bounds = [leaf.bound for leaf in self._leaves] + [domain.bound for _, _, domain in self._open[-1:]]
-        bound = np.inf if end is SearchEnd.CANDIDATE else max(bounds, default=-np.inf)
+        unknown = end in (SearchEnd.CANDIDATE, SearchEnd.BROKEN)
+        bound = np.inf if unknown else max(bounds, default=-np.inf)
         leaves = tuple(self._leaves) if end is SearchEnd.REFUTED else ()
         return SearchOutcome(end, float(bound), candidate, self._seen, leaves)

@@ -33,6 +33,8 @@ class PartSearch:
         self._open: list[tuple[float, int, Domain]] = [(root.bound, root.order, root)]
         self._stuck: list[Domain] = []
         self._made = 0
+        # false while leaves are in hand: an exception there loses them, and the others bound nothing
+        self.intact = True
         self._width = max(1, len(part.columns))
         self.seen = self.work = 0
         self.memory = root.size
@@ -42,6 +44,8 @@ class PartSearch:
     @property
     def upper(self) -> float:
         """Upper bound on the part."""
+        if not self.intact:
+            return np.inf
         stuck = max((domain.bound for domain in self._stuck), default=-np.inf)
         return max(stuck, self._open[-1][0] if self._open else -np.inf)
 
@@ -55,10 +59,12 @@ class PartSearch:
 
     def advance(self, budget: Budget) -> None:
         """Bound and split the leaves with the largest bounds."""
+        self.intact = False
         taken = [domain for _, _, domain in self._open[-BATCH:]]
         del self._open[-BATCH:]
         self.memory -= sum(domain.size for domain in taken)
         self._split(self._bounded(taken, self._steps, None, budget), budget, last=False)
+        self.intact = True
 
     @property
     def _steps(self) -> int:
@@ -99,9 +105,8 @@ class PartSearch:
     def confirm(self) -> None:
         """Replace all leaves' bounds by those in float64."""
         leaves = [domain for _, _, domain in self._open]
-        self._open = []
+        found: list[Domain] = []
         for start in range(0, len(leaves), WIDTH):
-            for domain in self.bounding.confirmed(leaves[start : start + WIDTH], np.inf):
-                self._open.append((domain.bound, domain.order, domain))
-        self._open.sort()
+            found += self.bounding.confirmed(leaves[start : start + WIDTH], np.inf)
+        self._open = sorted((domain.bound, domain.order, domain) for domain in found)
         self._stuck = list(self.bounding.confirmed(self._stuck, np.inf)) if self._stuck else []

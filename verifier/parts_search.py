@@ -88,14 +88,17 @@ class PartsSearch:
         batch = self._bounding.bound([self._root], ROOT_STEPS, self._margin, budget, FIRST)
         self._root_work = work_of(1, len(program.pixels) + program.nodes, ROOT_STEPS)
         cut = cut_objective(self._bounding, batch.domains[0])
-        self._rest = cut.rest
-        self._parts = [
+        parts = [
             PartSearch(part, root, self._settings, self._device)
             for part, root in zip(cut.parts, cut.roots, strict=True)
         ]
-        return self._parts
+        # the rest alone bounds nothing
+        self._parts, self._rest = parts, cut.rest
+        return parts
 
     def _end(self, parts: list[PartSearch]) -> SearchEnd | None:
+        if not all(part.intact for part in parts):
+            return SearchEnd.BROKEN
         if self._upper(parts) < -self._margin:
             for part in parts:
                 part.confirm()

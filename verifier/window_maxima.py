@@ -81,7 +81,9 @@ class WindowMaxima:
             dtype: of the tensors.
             device: of the tensors.
         """
-        self._matrix = group.entries.matrix.sorted_indices()
+        self._matrix = group.entries.matrix.copy()
+        # a pixel that stands twice in a row would be shared out twice; this also sorts
+        self._matrix.sum_duplicates()
         windows = _windows(group, self._matrix)
         copies = np.zeros(len(program.pixels) + 1)
         for _, pixels in windows:
@@ -167,10 +169,12 @@ class WindowMaxima:
 
 def _solve(bucket: _Bucket, pixels: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sum of the maxima (batch,), sides (windows, places, batch), and shifts (windows, joint, batch)."""
-    windows, places = bucket.pixels.shape
+    places = bucket.pixels.shape[1]
     own = positive[bucket.nodes]
     linear = pixels[bucket.pixels] * bucket.share
-    apart = torch.bmm(bucket.apart, own).reshape(windows, -1, places, own.shape[2]) + linear.unsqueeze(1)
+    # every size is named: with no places it could not be found
+    shape = (len(own), len(bucket.chosen), places, own.shape[2])
+    apart = torch.bmm(bucket.apart, own).reshape(shape) + linear.unsqueeze(1)
     value = apart.abs().sum(dim=2) + torch.bmm(bucket.above, own)
     most, best = value.max(dim=1)
     index = best[:, None, None].expand(-1, 1, places, -1)

@@ -63,3 +63,19 @@ def test_float32_is_refused(scene):
     network, image, question = scene
     with pytest.raises(ValueError, match="float64"):
         InputSplit(LinearBounds(network, torch.float32), Region.linf(image, 0.1), question.clauses)
+
+
+def test_what_was_broken_off_proves_nothing(scene, monkeypatch):
+    network, image, question = scene
+    search = InputSplit(LinearBounds(network), Region.linf(image, 0.5), question.clauses)
+
+    def broken(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LinearBounds, "propagate", broken)
+        with pytest.raises(KeyboardInterrupt):
+            search.run(Budget())
+    found = search.run(Budget())
+    assert found.end is SplitEnd.BROKEN
+    assert found.bound == np.inf

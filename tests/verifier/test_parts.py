@@ -1,11 +1,14 @@
 """Parts of an objective: they add up to it, and their trees agree with the whole program's and with the MILP."""
 
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mlverify.verifier.affine import AffineMap
 from mlverify.verifier.bounds_engine import BoundsEngine
 from mlverify.verifier.budget import Budget
 from mlverify.verifier.image import load_image
@@ -201,3 +204,53 @@ def test_two_runs_do_the_same(tmp_path):
         found = search.run(Budget())
         runs.append((found.end, found.domains, found.bound))
     assert runs[0] == runs[1]
+
+
+class Breaking(Budget):
+    """A budget that is asked a few times, then breaks off what asks."""
+
+    def __init__(self, times):
+        left = iter(range(times))
+
+        def cancelled():
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return False
+
+        super().__init__(cancelled=cancelled)
+
+
+@pytest.mark.parametrize("kind", [Search, PartsSearch, partial(SetSearch, in_parts=True)])
+@pytest.mark.parametrize("times", [1, 2, 6, 103, 106])
+def test_what_was_broken_off_proves_nothing(tmp_path, kind, times):
+    """The atom reaches zero: whatever a break loses, no later run may refute it."""
+    *_, program = programs(tmp_path, TILES, 0, 0.1)
+    shift = 1e-6 - max(sampled(Bounding(program), 0, seed) for seed in range(4))
+    atoms = AffineMap(program.atoms.matrix, program.atoms.constant + shift)
+    bounding = Bounding(replace(program, atoms=atoms))
+    search = kind(bounding, bounding.roots([[0]])[0], 1e-7, SearchSettings())
+    with suppress(KeyboardInterrupt):
+        assert search.run(Breaking(times)).end is not SearchEnd.REFUTED
+    found = search.run(Budget.of_seconds(0.2))
+    assert found.end is not SearchEnd.REFUTED
+    assert found.bound >= 0
+
+
+def test_parts_that_were_not_prepared_prove_nothing(tmp_path, monkeypatch):
+    *_, program = programs(tmp_path, TILES, 0, 0.1)
+    atoms = AffineMap(program.atoms.matrix, program.atoms.constant + 100.0)
+    bounding = Bounding(replace(program, atoms=atoms))
+    search = PartsSearch(bounding, bounding.roots([[0]])[0], 1e-7, SearchSettings())
+
+    def cut(*args):
+        found = cut_objective(*args)
+        return replace(found, rest=-1e9)
+
+    def broken(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlverify.verifier.parts_search.cut_objective", cut)
+    monkeypatch.setattr("mlverify.verifier.parts_search.PartSearch", broken)
+    with pytest.raises(KeyboardInterrupt):
+        search.run(Budget())
+    assert search.run(Budget()).end is not SearchEnd.REFUTED

@@ -1,5 +1,6 @@
 """Exact maxima over windows: never below samples, never above the upper lines, exact where windows are apart."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -139,3 +140,16 @@ def test_windows_of_many_nodes_try_some_of_them():
     weights = torch.eye(2, dtype=torch.float64)
     free = default_freedom(exact, 2)
     assert (bound_of(exact, weights, free).bounds < bound_of(lines, weights, free).bounds).all()
+
+
+def test_relus_that_read_no_pixel():
+    """Entries may cancel while the bounds, widened for rounding, leave both signs open."""
+    program = program_of([*[()] * 4, *APART], 2)
+    low, high = program.groups[0].bounds.lower.copy(), program.groups[0].bounds.upper.copy()
+    low[:4], high[:4] = -0.2, 0.2
+    first = replace(program.groups[0], bounds=Interval(low, high))
+    exact = MaxBounds(replace(program, groups=(first,)), exact_windows=True)
+    weights = torch.ones(2, 3, dtype=torch.float64)
+    found = bound_of(exact, weights, default_freedom(exact, 3))
+    values = weights.T @ exact.atoms.forward(found.point, exact.exact(found.point)[1])
+    assert (values.diagonal() <= found.bounds + 1e-12).all()
