@@ -93,7 +93,7 @@ def check_maximality(
     tight = caps = 0
     for layer, claim in enumerate(claims):
         status = claim.get("status")
-        if status not in set(LayerStatus):
+        if not isinstance(status, str) or status not in set(LayerStatus):
             raise InputError(f"{result.path}: '{status}' is no status of a layer; write the result again")
         if (status == LayerStatus.CAP) != (epsilons[layer] >= 1.0):
             raise DisagreementError(f"{result.path}: layer {layer} is not at its cap as it should be")

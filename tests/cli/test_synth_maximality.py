@@ -88,6 +88,7 @@ def test_closed_layers_are_checked_again(result, run):
         (lambda fields: fields.update(tolerance=1e-9), "lies outside its neighbourhood"),
         (lambda fields: a_tight(fields).update(status="cap"), "not at its cap"),
         (lambda fields: a_tight(fields).update(status="firm"), "is no status"),
+        (lambda fields: a_tight(fields).update(status=[]), "is no status"),
         (lambda fields: fields.update(maximality=[]), "an entry per layer"),
         (lambda fields: fields.update(bands=[0] * len(fields["bands"])), "do not have the shape"),
         (lambda fields: fields.update(order="sideways"), "damaged"),
