@@ -28,9 +28,7 @@ NOISE = 1e-5
 class PartsSearch:
     """The parts of one set of atoms; can be continued."""
 
-    def __init__(
-        self, bounding: Bounding, root: Domain, margin: float, settings: SearchSettings, device: str = "cpu"
-    ) -> None:
+    def __init__(self, bounding: Bounding, root: Domain, margin: float, settings: SearchSettings) -> None:
         """Prepare; the first run cuts.
 
         Args:
@@ -38,14 +36,12 @@ class PartsSearch:
             root: the set without decisions.
             margin: how far below zero a bound must be to count.
             settings: of the search.
-            device: torch device.
         """
         self._bounding = bounding
         self._root = root
         self._atoms = sorted(root.atoms)
         self._margin = margin
         self._settings = settings
-        self._device = device
         self._parts: list[PartSearch] | None = None
         self._rest = np.inf
         self._root_work = self._rounds = 0
@@ -89,7 +85,7 @@ class PartsSearch:
         self._root_work = work_of(1, len(program.pixels) + program.nodes, ROOT_STEPS)
         cut = cut_objective(self._bounding, batch.domains[0])
         parts = [
-            PartSearch(part, root, self._settings, self._device)
+            PartSearch(part, root, self._settings, str(self._bounding.fast.device))
             for part, root in zip(cut.parts, cut.roots, strict=True)
         ]
         # the rest alone bounds nothing
