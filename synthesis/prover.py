@@ -3,8 +3,7 @@
 import time
 from dataclasses import replace
 
-from ..errors import DisagreementError
-from ..verifier.beside import Beside
+from ..verifier.beside import Beside, proof_against_witness
 from ..verifier.budget import Budget
 from ..verifier.cells_engine import CellsEngine, CellsSettings
 from ..verifier.certificate import BoundCertificate, certified
@@ -172,10 +171,7 @@ class Prover:
         stages += found.stages
         finished = other.finished()
         if found.verdict is Verdict.HOLDS and finished is not None and finished.verdict is Verdict.VIOLATED:
-            raise DisagreementError(
-                "branch and bound proved the property and the MILP found a witness that onnxruntime confirms; "
-                "please report this network and question"
-            )
+            raise proof_against_witness()
         return found
 
     def _by_cells(

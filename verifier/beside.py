@@ -12,6 +12,14 @@ from .budget import Budget
 Found = TypeVar("Found")
 
 
+def proof_against_witness() -> DisagreementError:
+    """What is raised where branch and bound proves what a witness of the MILP beside it breaks."""
+    return DisagreementError(
+        "branch and bound proved the property and the MILP found a witness that onnxruntime confirms; "
+        "please report this network and question"
+    )
+
+
 class Beside(Generic[Found]):
     """A piece of work that runs while the block under ``with`` does; leaving the block ends it."""
 

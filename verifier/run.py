@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from ..errors import DisagreementError
 from .account import Account
-from .beside import Beside
+from .beside import Beside, proof_against_witness
 from .bounds_engine import BoundsOutcome
 from .box_proof import BoxProof
 from .budget import Budget
@@ -200,10 +199,7 @@ class Run:
     def _contradicted(self, outcomes: Iterable[MilpOutcome]) -> None:
         """A witness that the MILP had found before branch and bound proved that there is none is an error."""
         if any(self._replayed(outcome) is not None for outcome in outcomes):
-            raise DisagreementError(
-                "branch and bound proved the property and the MILP found a witness that onnxruntime confirms; "
-                "please report this network and question"
-            )
+            raise proof_against_witness()
 
     def _short_split(self) -> Result | None:
         return self._split_inputs(self._budget.at_most(SHORT_SECONDS))

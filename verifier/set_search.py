@@ -2,7 +2,7 @@
 
 One tree lets every sub-problem choose its own weights of the atoms and sees all couplings; trees of parts add up where
 one tree multiplies. On published questions either may win by orders of magnitude (DOUBLE-MNIST x2, epsilon 0.00436:
-no end in 60 s and 6 s; L-infinity defence, epsilon 0.0156: 0.2 s and no end in 3 s), so they share the time.
+no end in 60 s and 1 s; L-infinity defence, epsilon 0.0156: 0.2 s and no end in 3 s), so they share the time.
 """
 
 from dataclasses import replace
