@@ -1,11 +1,13 @@
 """The upper bound: ask the no-goods for the best vector they leave, break it, learn, and ask again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..verifier.budget import Budget
 from ..verifier.operators import FloatArray
+from .corner_attack import CornerAttack, CornerSettings
+from .frontier import Frontier
 from .nogoods import UpperBound
 from .oracle import Oracle
 from .weakest import SURE
@@ -14,6 +16,10 @@ from .weakest import SURE
 BELOW = 1e-6
 # Gradient steps of the first try to break it, and of the second.
 STEPS = (25, 100)
+# Seconds of the first attack on corners; a later one gets what the steps before it took.
+FIRST_TURN = 5.0
+# A gap below this share is as good as none.
+SMALL_GAP = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +29,14 @@ class BoundingSettings:
     Attributes:
         rounds: programs over the no-goods in one go.
         program_seconds: for one of them.
-        approaches: how often, with few bands, a step toward the best vector left and more no-goods take turns.
+        approaches: how often, with few bands, attacks on corners and steps toward the best one take turns.
+        few: effort with few bands.
     """
 
     rounds: int = 12
     program_seconds: float = 2.0
     approaches: int = 20
+    few: CornerSettings = field(default_factory=CornerSettings)
 
 
 def tighten_bound(
@@ -62,3 +70,19 @@ def tighten_bound(
 
 def _broken(oracle: Oracle, epsilons: FloatArray, budget: Budget) -> bool:
     return any(oracle.attack(epsilons, budget, steps).margins.max() > SURE for steps in STEPS)
+
+
+def approach(oracle: Oracle, settings: BoundingSettings, frontier: Frontier, budget: Budget) -> None:
+    """With few bands: bring the no-goods' bound and the best proved vector near each other, in turns of equal time."""
+    goal, attack = oracle.scope.goal, CornerAttack(oracle, settings.few)
+    turn, before = FIRST_TURN, None
+    for _ in range(settings.approaches):
+        proved = goal.value(frontier.epsilons)
+        ahead = attack.run(proved, budget.at_most(turn))
+        if attack.region.bound - proved <= SMALL_GAP * abs(attack.region.bound) or budget.exhausted:
+            return
+        if not oracle.prover.is_complete or (before is not None and np.array_equal(ahead, before)):
+            return
+        started = budget.clock()
+        frontier.toward(ahead, budget)
+        turn, before = max(FIRST_TURN, budget.clock() - started), ahead

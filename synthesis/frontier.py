@@ -25,8 +25,9 @@ SMALLEST_SHARE = 0.01
 GROWTH = 1.8
 # A proposal that is larger by less than this share is not worth a question.
 WORTHWHILE = 2e-3
-# Points between two vectors are tried at these shares of the way, the next one after the answer.
-BISECTIONS = 4
+# Toward a vector, so many steps, the first of this share of the way: near the frontier questions get hard.
+STEPS = 4
+FIRST_STEP = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +111,13 @@ class Frontier:
         return False
 
     def toward(self, target: FloatArray, budget: Budget) -> None:
-        """Points on the way to ``target`` (layers,), of the shape: bisection between proved and not proved."""
-        low, high, start = 0.0, 1.0, self.epsilons
-        for _ in range(BISECTIONS):
+        """Steps on the way to ``target`` (layers,), of the shape; half as long after each that was not proved."""
+        done, step, start = 0.0, FIRST_STEP, self.epsilons
+        for _ in range(STEPS):
             if not self._may_ask(budget):
                 return
-            middle = (low + high) / 2
-            proved = self.try_vector(start + middle * (target - start), budget)
-            low, high = (middle, high) if proved else (low, middle)
+            proved = self.try_vector(start + min(1.0, done + step) * (target - start), budget)
+            done, step = (done + step, step) if proved else (done, step / 2)
             self._on_size(0.0, self._oracle.scope.goal.size(self.epsilons))
 
     def try_vector(self, epsilons: FloatArray, budget: Budget) -> bool:

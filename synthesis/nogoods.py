@@ -6,15 +6,17 @@ engine, and the best vector of the shape that none of them forbids is an upper b
 (the hitting-set side of an implicit hitting-set loop).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from ..verifier.budget import Budget
 from ..verifier.operators import FloatArray
 from .objective import SMALLEST_WIDTH, Goal, Objective
+from .search_region import FEW_BANDS, SearchRegion
 from .shape import Order, Shape
 
 # The program over the no-goods is solved to HiGHS's own tolerances (1e-6 on rows and integrality, of numbers no
@@ -59,11 +61,13 @@ class UpperBound:
 
     Attributes:
         value: of the objective.
-        epsilons: (layers,) the vector that would reach it, or None when the program found none in time.
+        epsilons: (layers,) the vector that would reach it, or None when none was found in time.
+        grounds: the no-goods that it rests on.
     """
 
     value: float
     epsilons: FloatArray | None
+    grounds: tuple[NoGood, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -71,22 +75,32 @@ class NoGoods:
     """All no-goods of one run that no other one dominates."""
 
     items: list[NoGood] = field(default_factory=list)
+    _rows: FloatArray | None = None
 
     def add(self, found: NoGood) -> bool:
         """Keep a no-good unless one that is kept forbids all it does; whether it is kept."""
-        if any((item.deviation <= found.deviation).all() for item in self.items):
-            return False
-        self.items = [item for item in self.items if not (found.deviation <= item.deviation).all()]
+        if self.items:
+            rows = self.deviations()
+            if (rows <= found.deviation).all(axis=1).any():
+                return False
+            useful = np.flatnonzero(~(found.deviation <= rows).all(axis=1))
+            self.items = [self.items[number] for number in useful]
+            self._rows = np.concatenate([rows[useful], found.deviation[None]])
         self.items.append(found)
         return True
 
     def forbidding(self, epsilons: FloatArray) -> NoGood | None:
         """A witness against epsilons (layers,), None when none is known."""
-        return next((item for item in self.items if item.forbids(epsilons)), None)
+        if not self.items:
+            return None
+        found = np.flatnonzero((self.deviations() <= epsilons).all(axis=1))
+        return self.items[found[0]] if len(found) else None
 
     def deviations(self) -> FloatArray:
         """(no-goods, layers)."""
-        return np.array([item.deviation for item in self.items])
+        if self._rows is None or len(self._rows) != len(self.items):
+            self._rows = np.array([item.deviation for item in self.items])
+        return self._rows
 
     def upper_bound(self, goal: Goal, shape: Shape, seconds: float) -> UpperBound:
         """A bound on the objective of every robust vector of the shape.
@@ -97,16 +111,23 @@ class NoGoods:
         Args:
             goal: the objective; layers of weight 0 count as growing, which only raises the bound.
             shape: allowed vectors.
-            seconds: for the program; when they end, its bound so far is still one.
+            seconds: for the search; when they end, its bound so far is still one.
         """
         if not self.items:
             largest = np.ones(len(goal.weights))
             return UpperBound(goal.value(largest), largest)
-        return _Program(self._strongest(goal), goal, shape).solve(seconds)
+        if shape.count <= FEW_BANDS:
+            return self._in_boxes(goal, shape, seconds)
+        strongest = np.argsort(self.deviations() @ goal.weights)[:MOST_USED]
+        grounds = tuple(self.items[number] for number in strongest)
+        found = _Program(self.deviations()[strongest], goal, shape).solve(seconds)
+        return replace(found, grounds=grounds)
 
-    def _strongest(self, goal: Goal) -> FloatArray:
-        deviations = self.deviations().reshape(len(self.items), len(goal.weights))
-        return deviations[np.argsort(deviations @ goal.weights)[:MOST_USED]]
+    def _in_boxes(self, goal: Goal, shape: Shape, seconds: float) -> UpperBound:
+        region, budget = SearchRegion(goal, shape), Budget.of_seconds(seconds)
+        region.give(self.deviations())
+        best = region.epsilons(region.leading(1, budget))[0]
+        return UpperBound(region.bound, best, tuple(self.items[number] for number in region.used))
 
 
 class _Program:

@@ -95,15 +95,20 @@ class Goal:
 
     def value(self, epsilons: FloatArray) -> float:
         """The objective at epsilons (layers,); for lexicographic, the size."""
+        return float(self.values(epsilons[None])[0])
+
+    def values(self, epsilons: FloatArray) -> FloatArray:
+        """(count,) the objective at epsilons (count, layers); for lexicographic, the size."""
         match self.objective:
             case Objective.LOG_VOLUME:
-                return float(self.weights @ np.log(np.maximum(epsilons, SMALLEST_WIDTH)))
+                found = np.log(np.maximum(epsilons, SMALLEST_WIDTH)) @ self.weights
             case Objective.MEAN_WIDTH:
-                return float(self.weights @ epsilons / self.weights.sum())
+                found = epsilons @ self.weights / self.weights.sum()
             case Objective.MAX_MIN:
-                return float(epsilons[self.weights > 0].min())
+                found = epsilons[:, self.weights > 0].min(axis=1)
             case Objective.WEIGHTED_SUM | Objective.LEXICOGRAPHIC:
-                return float(self.weights @ epsilons)
+                found = epsilons @ self.weights
+        return np.asarray(found)
 
     def size(self, epsilons: FloatArray) -> float:
         """The weighted sum."""

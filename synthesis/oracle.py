@@ -26,8 +26,9 @@ ATTACK_STEPS = 20
 LESSONS = 4
 # Weight of the band that a lesson puts before all others; and the least weight of a layer against the largest.
 EMPHASIS = 30.0
-# Rounds of making witnesses in one band smaller: each takes off up to 30 %.
-SEED_ROUNDS = 10
+# Bisections of the epsilon at which one band alone breaks, from this one to 1: to 3 % of it.
+SEED_ROUNDS = 8
+SMALLEST_SEED = 5e-4
 SMALLEST_WORTH = 1e-3
 
 
@@ -109,10 +110,14 @@ class Oracle:
         weak = self.weakening.climb(epsilons, np.concatenate([kept, fresh]), steps, budget)
         order = np.argsort(-weak.margins)
         self.points = weak.images[order]
-        self.stages.append(Stage("falsify/weakest", Verdict.UNKNOWN, 0.0, ""))
+        self.count_attack()
         if weak.margins[order[0]] > SURE:
             self.teach(np.repeat(weak.images[order[:1]], LESSONS, axis=0), budget)
         return weak
+
+    def count_attack(self) -> None:
+        """Remember that an attack was made."""
+        self.stages.append(Stage("falsify/weakest", Verdict.UNKNOWN, 0.0, ""))
 
     def teach(self, images: NDArray[np.float32], budget: Budget, rounds: int = SHRINK_ROUNDS) -> list[NoGood]:
         """Make witnesses smaller and keep what they forbid."""
@@ -125,15 +130,30 @@ class Oracle:
         return [lesson for lesson in lessons if lesson is not None]
 
     def seed(self, budget: Budget) -> None:
-        """Witnesses that deviate in one band only, and as little as can be: nothing exceeds them in that band."""
+        """Witnesses that deviate in one band only, and as little as attacks find: nothing exceeds them in that band."""
         self.seeded = True
         bands = self.scope.shape.bands
-        boxes = (bands == np.arange(self.scope.shape.count)[:, None]).astype(np.float64)
-        for part in np.array_split(np.arange(len(boxes)), max(1, len(boxes) // POINTS)):
-            weak = self.weakening.climb(boxes[part], self.weakening.corners(len(part)), ATTACK_STEPS, budget)
-            broken = weak.margins > SURE
-            if broken.any() and not budget.exhausted:
-                self.teach(weak.images[broken], budget, SEED_ROUNDS)
+        units = (bands == np.arange(self.scope.shape.count)[:, None]).astype(np.float64)
+        for part in np.array_split(units, max(1, len(units) // POINTS)):
+            for image in self._smallest(part, budget):
+                self.learn(image)
+
+    def _smallest(self, units: FloatArray, budget: Budget) -> list[NDArray[np.float32]]:
+        """Witnesses along vectors (units, layers), each in the smallest multiple up to 1 that attacks broke."""
+        weak = self.weakening.climb(units, self.weakening.corners(len(units)), ATTACK_STEPS, budget)
+        best, broken = weak.images.copy(), weak.margins > SURE
+        low, high = np.full(len(units), SMALLEST_SEED), np.ones(len(units))
+        for _ in range(SEED_ROUNDS):
+            if budget.exhausted:
+                break
+            middle = np.sqrt(low * high)
+            weak = self.weakening.climb(middle[:, None] * units, best, ATTACK_STEPS, budget)
+            hit = weak.margins > SURE
+            best[hit] = weak.images[hit]
+            broken |= hit
+            low, high = np.where(hit, low, middle), np.where(hit, middle, high)
+        self.count_attack()
+        return list(best[broken])
 
     def _emphasised(self, count: int) -> FloatArray:
         """Weights (count, layers) for making witnesses smaller: the goal's, then each with one band before all others.

@@ -117,12 +117,17 @@ class Shape:
     def inside(self, epsilons: FloatArray) -> FloatArray:
         """The largest vector of the shape below ``epsilons`` (layers,)."""
         firsts = np.searchsorted(self.bands, np.arange(self.count))
-        values = np.minimum.reduceat(epsilons, firsts)
-        if self.order is Order.NON_INCREASING:
-            values = np.minimum.accumulate(values)
-        elif self.order is Order.NON_DECREASING:
-            values = np.minimum.accumulate(values[::-1])[::-1]
-        return np.asarray(values[self.bands])
+        return np.asarray(self.below(np.minimum.reduceat(epsilons, firsts)[None])[0, self.bands])
+
+    def below(self, values: FloatArray) -> FloatArray:
+        """The largest epsilons of the bands in their order below ``values`` (count, bands)."""
+        match self.order:
+            case Order.FREE:
+                return values
+            case Order.NON_INCREASING:
+                return np.asarray(np.minimum.accumulate(values, axis=1))
+            case Order.NON_DECREASING:
+                return np.asarray(np.minimum.accumulate(values[:, ::-1], axis=1)[:, ::-1])
 
     def raised(self, epsilons: FloatArray, layer: int, value: float) -> FloatArray:
         """The smallest vector of the shape above ``epsilons`` whose ``layer`` reaches ``value``.

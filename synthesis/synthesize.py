@@ -22,7 +22,7 @@ from ..verifier.portfolio import Engine, Notice, silent
 from ..verifier.result import Verdict
 from ..verifier.threads import few_threads
 from .ascent import Ascent
-from .bounding import tighten_bound
+from .bounding import approach, tighten_bound
 from .certifying import Certified, Certifying
 from .cutting import cutting_weights
 from .expansion import Expansion
@@ -37,6 +37,7 @@ from .problem import Phase, SynthesisProblem, SynthesisSettings, no_progress
 from .prover import Prover
 from .result import Queries, Synthesis
 from .rows import CertifiedRows
+from .search_region import FEW_BANDS
 from .weakest import Weakening
 
 # Share of the time for each phase; what one does not use the next one has.
@@ -50,14 +51,13 @@ POLISHES = 3
 WORTH_POLISHING = 0.01
 # Part of the time that is kept for the final verification of what the complete engines accepted.
 FINAL_SHARE = 0.25
+# For the bound from all no-goods at the end: it takes one or two for thousands of them.
+BOUND_SECONDS = 10.0
 # Engines whose proofs start from the kept slopes.
 WITH_SLOPES = (CERTIFIED, WINDOWED, "cells")
-# With so many bands or fewer the no-goods' bound comes near enough to be worth steering by, and few
-# steps find the proportions: most of the time goes to the bound.
-FEW_BANDS = 8
+# With few bands the no-goods' bound comes near enough to be worth steering by, and few steps find the proportions:
+# most of the time goes to the bound.
 FEW_BANDS_SHARE = 0.15
-# A gap below this share is as good as none.
-SMALL_GAP = 0.005
 
 
 def synthesize(
@@ -195,21 +195,14 @@ class _Run:
         if self._problem.objective is Objective.LEXICOGRAPHIC or self._budget.exhausted:
             return None
         oracle, settings = self._oracle, self._settings
-        part = self._part(1.0 - FINAL_SHARE if self._few_bands else BOUNDING_SHARE)
-        bound, target = tighten_bound(oracle, settings.bounding, part)
-        if not self._few_bands or bound.epsilons is None:
-            return bound
+        if not self._few_bands:
+            return tighten_bound(oracle, settings.bounding, self._part(BOUNDING_SHARE))[0]
+        part = self._part(1.0 - FINAL_SHARE)
         frontier = Frontier(oracle, settings.frontier, self._observer("bound"), closing.epsilons)
-        for _ in range(settings.bounding.approaches if self._prover.is_complete else 0):
-            ahead = oracle.scope.shape.inside(bound.epsilons if target is None else target)
-            frontier.toward(ahead, part)
-            if bound.value - self._value(frontier.epsilons) <= SMALL_GAP * abs(bound.value) or part.exhausted:
-                break
-            bound, target = tighten_bound(oracle, settings.bounding, part)
-            if bound.epsilons is None:
-                break
+        approach(oracle, settings.bounding, frontier, part)
         closing.epsilons = frontier.epsilons
-        return bound
+        seconds = min(BOUND_SECONDS, self._budget.remaining)
+        return oracle.nogoods.upper_bound(oracle.scope.goal, oracle.scope.shape, seconds)
 
     def _check_clean_image(self) -> None:
         problem = self._problem
@@ -351,7 +344,7 @@ class _Run:
             maximality=closing.report(best.epsilons),
             tolerance=self._settings.closing.tolerance,
             shape=self._problem.allowed,
-            nogoods=tuple(item.image for item in self._oracle.nogoods.items),
+            nogoods=() if bound is None else tuple(item.image for item in bound.grounds),
             warning=degenerate(self._problem.weights, best.epsilons),
             queries=self._counts(),
             seconds=time.monotonic() - self._started,

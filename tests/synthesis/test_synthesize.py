@@ -10,6 +10,7 @@ from mlverify.attacks.apgd import Apgd
 from mlverify.errors import PropertyError
 from mlverify.synthesis.ascent import AscentSettings
 from mlverify.synthesis.bounding import BoundingSettings
+from mlverify.synthesis.corner_attack import CornerSettings
 from mlverify.synthesis.cutting import Cutting
 from mlverify.synthesis.expansion import ExpansionSettings
 from mlverify.synthesis.frontier import FrontierSettings
@@ -42,7 +43,7 @@ SMALL = SynthesisSettings(
     expansion=ExpansionSettings(step=0.1, smallest_step=0.05),
     frontier=FrontierSettings(questions=4, query_seconds=2.0, rounds=2),
     closing=ClosingSettings(questions=1, query_seconds=1.0),
-    bounding=BoundingSettings(rounds=1, program_seconds=0.5, approaches=1),
+    bounding=BoundingSettings(rounds=1, program_seconds=0.5, approaches=1, few=CornerSettings(4, 2)),
 )
 QUICK = replace(SMALL, verify=BOUNDS_ONLY, expansion=ExpansionSettings(step=0.1, smallest_step=0.1))
 
