@@ -23,7 +23,9 @@ def oracle_of(scene, objective=Objective.WEIGHTED_SUM, shape=None):
     prover = Prover(scene.network, SETTINGS)
     where, clause = problem.neighbourhood, problem.question.clauses[0]
     weakening = Weakening(prover.falsifier.module, where.image, where.layers, clause, 0)
-    return Oracle(Scope(problem.at, where.image, where.layers, problem.goal, problem.allowed), prover, weakening)
+    return Oracle(
+        Scope(problem.at, where.image, where.layers, problem.goal, problem.allowed), prover, weakening
+    )
 
 
 @pytest.mark.parametrize("objective", [Objective.WEIGHTED_SUM, Objective.LOG_VOLUME, Objective.MEAN_WIDTH])

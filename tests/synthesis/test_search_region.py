@@ -1,4 +1,4 @@
-"""Boxes of vectors that are left: as the MILP over the same no-goods says, and never short of a vector that they allow."""
+"""Boxes of vectors that are left: as the MILP says, and never short of a vector that the no-goods allow."""
 
 import numpy as np
 import pytest
@@ -82,7 +82,8 @@ def test_without_time_the_bound_is_loose_and_still_one():
     loose, tight = (region_of(goal, Shape.free(4), rows) for _ in range(2))
     loose.leading(1, Budget.of_seconds(0.0))
     tight.leading(1, Budget())
-    assert loose.bound == pytest.approx(WEIGHTS.sum()) and tight.bound < loose.bound
+    assert loose.bound == pytest.approx(WEIGHTS.sum())
+    assert tight.bound < loose.bound
 
 
 def test_bands_without_weight_stay_at_zero():
