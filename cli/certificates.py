@@ -89,7 +89,7 @@ def prove(problems: Sequence[Problem], certificates: Sequence[Certificate]) -> C
     """
     if len(problems) != len(certificates):
         raise InputError(f"the question has {len(problems)} cases, the certificate has {len(certificates)}")
-    leaves = sum(len(table.refutation) for item in certificates for table in item.leaves)
+    leaves = sum(item.size for item in certificates)
     if leaves > MANY_LEAVES:
         note(f"checking {leaves} leaves")
     found = []

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +170,7 @@ def test_trees_of_parts_add_up_where_one_tree_multiplies():
     whole = Search(bounding, root, margin, SearchSettings()).run(Budget.of_seconds(60))
     assert parts.end is whole.end is SearchEnd.REFUTED
     assert parts.domains < whole.domains / 2
-    both = SetSearch(bounding, root, margin, SearchSettings(), in_parts=True).run(Budget.of_seconds(60))
+    both = SetSearch(bounding, root, margin, SearchSettings()).run(Budget.of_seconds(60))
     assert both.end is SearchEnd.REFUTED
     assert both.bound < -margin
 
@@ -179,7 +178,7 @@ def test_trees_of_parts_add_up_where_one_tree_multiplies():
 def test_turns_stop_and_go_on(tmp_path):
     *_, program = programs(tmp_path, POOLED, 0, 0.1, pool=True)
     bounding = Bounding(program)
-    search = SetSearch(bounding, bounding.roots([[0]])[0], 1e-6, SearchSettings(), in_parts=True)
+    search = SetSearch(bounding, bounding.roots([[0]])[0], 1e-6, SearchSettings())
     assert search.run(Budget.of_seconds(0)).end is SearchEnd.STOPPED
     found = search.run(Budget.of_seconds(2))
     assert found.domains == search.seen > 0
@@ -200,7 +199,7 @@ def test_two_runs_do_the_same(tmp_path):
     runs = []
     for _ in range(2):
         bounding = Bounding(program)
-        search = SetSearch(bounding, bounding.roots([[1]])[0], 1e-6, SearchSettings(), in_parts=True)
+        search = SetSearch(bounding, bounding.roots([[1]])[0], 1e-6, SearchSettings())
         found = search.run(Budget())
         runs.append((found.end, found.domains, found.bound))
     assert runs[0] == runs[1]
@@ -220,7 +219,7 @@ class Breaking(Budget):
         super().__init__(cancelled=cancelled)
 
 
-@pytest.mark.parametrize("kind", [Search, PartsSearch, partial(SetSearch, in_parts=True)])
+@pytest.mark.parametrize("kind", [Search, PartsSearch, SetSearch])
 @pytest.mark.parametrize("times", [1, 2, 6, 103, 106])
 def test_what_was_broken_off_proves_nothing(tmp_path, kind, times):
     """The atom reaches zero: whatever a break loses, no later run may refute it."""
