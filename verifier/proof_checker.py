@@ -35,6 +35,7 @@ from .proof_tree import (
     is_impossible,
     read_paths,
 )
+from .proof_windows import Joint
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ class _Check:
         self._upper = problem.region.upper.reshape(-1)
         self._tables, self._parts = certificate.tables, certificate.parts
         self._maxima = np.full(len(self._parts), -np.inf)
+        self._joint: dict[bytes, Joint] = {}
         self._worst = -np.inf
         self._seen = 0
 
@@ -275,13 +277,21 @@ class _Check:
         else:
             parts = functions(self._program, self._parts[part], len(some))
             constant, error = np.zeros(len(some)), np.zeros(len(some))
-            joint = joint_neurons(self._program, root, self._parts[part].joint)
+            joint = self._joint_of(part, root)
         constraints, cost = scenes.multiplied([leaf.multipliers for leaf in some], bounds, box)
         error = error + cost + added(parts, constraints, bounds, box)
         chosen = np.array([leaf.row for leaf in some])
         rows = Rows(parts, constant, error, box, table.slopes, chosen, scenes.winners, joint)
         empty = np.asarray((bounds.lower[0] > bounds.upper[0]).any(axis=1))
         return np.where(empty[box], -np.inf, upper_bounds(self._program, bounds, rows))
+
+    def _joint_of(self, part: int, root: Bounds) -> Joint:
+        """The joint neurons of a part; parts of different cuts often have the same."""
+        chosen = self._parts[part].joint
+        key = chosen.tobytes()
+        if key not in self._joint:
+            self._joint[key] = joint_neurons(self._program, root, chosen)
+        return self._joint[key]
 
     def _combinations(
         self, some: Sequence[_Leaf], bounds: Bounds, box: IndexArray
