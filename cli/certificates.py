@@ -49,13 +49,18 @@ def keep_certificate(path: Path, problems: Sequence[Problem], result: Result) ->
     return written_fields(path, result.certificates, checked.leaves)
 
 
-def written_fields(path: Path, certificates: Sequence[Certificate], leaves: int) -> Fields:
-    """Write certificates; returns the field ``certificate`` of the result file.
+def written_fields(path: Path, certificates: Sequence[Certificate], leaves: int) -> Fields | None:
+    """Write certificates; says in one line where they are too large to be read again.
+
+    Returns:
+        The field ``certificate`` of the result file, None when nothing was written.
 
     Raises:
         InputError: when the file can't be written.
     """
-    write_certificates(path, certificates)
+    if not write_certificates(path, certificates):
+        note(f"{path} is not written: a proof of {leaves} leaves is larger than `check` reads")
+        return None
     return {"path": path, "sha256": sha256_of(path), "leaves": leaves}
 
 

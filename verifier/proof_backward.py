@@ -99,7 +99,7 @@ def substituted(program: Program, bounds: Bounds, rows: Rows) -> Substituted:
     parts = dict(rows.parts)
     constant, error = rows.constant, rows.error
     excess = Excess.none(len(constant), rows.joint)
-    for value in range(max(parts), 0, -1):
+    for value in range(max(parts, default=0), 0, -1):
         part = parts.pop(value, None)
         if part is None:
             continue

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import read_arrays
+from ..arrays import MOST_ARRAYS, read_arrays
 from ..errors import InputError
 from .files import replacing
 from .proof_certificate import Certificate, Cut, Leaves, Part, Refutation, SubProblems
@@ -19,12 +19,17 @@ FORMAT = "mlverify/certificate/2"
 FIRST_FORMAT = "mlverify/certificate/1"
 # Larger files are refused before they are unpacked: a small archive can hold more than memory does.
 MOST_BYTES = 2 * 1024**3
+# What an array takes beyond its numbers.
+HEADER_BYTES = 256
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def write_certificates(path: Path, certificates: Sequence[Certificate]) -> None:
+def write_certificates(path: Path, certificates: Sequence[Certificate]) -> bool:
     """Write the certificates of a question's cases.
+
+    Returns:
+        False where nothing was written, because :func:`read_certificates` would refuse it as too large.
 
     Raises:
         InputError: when ``path`` can't be written.
@@ -32,8 +37,12 @@ def write_certificates(path: Path, certificates: Sequence[Certificate]) -> None:
     arrays: dict[str, Any] = {"format": np.array(FORMAT), "cases": np.array(len(certificates))}
     for number, certificate in enumerate(certificates):
         arrays.update(_prefixed(f"case{number}/", _certificate_arrays(certificate)))
+    size = sum(HEADER_BYTES + array.nbytes for array in arrays.values())
+    if size > MOST_BYTES or len(arrays) > MOST_ARRAYS:
+        return False
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
+    return True
 
 
 def read_certificates(path: Path) -> tuple[Certificate, ...]:
