@@ -67,12 +67,15 @@ class RandomProofs:
             value = int(self.rng.integers(len(self.program.sizes)))
             place = value, int(self.rng.integers(self.program.sizes[value]))
             terms[place] = float(self.rng.normal() * 10.0 ** self.rng.integers(-12, 1))
+        joint = self._joint()
+        for value, neuron, _ in joint[self.rng.random(len(joint)) < 0.7].tolist():
+            terms[value, neuron] = float(self.rng.normal())
         paths = self.tree(depth, complete=complete)
         multipliers = [self.multipliers(path) for path in paths]
         places = np.array(list(terms), dtype=np.int64).reshape(-1, 2)
         coefficients = np.array(list(terms.values()), dtype=np.float64)
         tree = sub_problems(paths, multipliers, self.slopes(len(paths)))
-        return Part(places, coefficients, self._joint(), tree)
+        return Part(places, coefficients, joint, tree)
 
     def _joint(self) -> np.ndarray:
         """ReLUs over affine functions of the input, in windows of at most three."""

@@ -10,17 +10,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlverify.verifier.onnx_reader import load_network
 from mlverify.verifier.problem import Problem
 from mlverify.verifier.proof_certificate import Certificate, Cut, Part
 from mlverify.verifier.proof_checker import check_certificate, leaf_bounds
 from mlverify.verifier.proof_forward import propagate
+from mlverify.verifier.proof_maxima import Maxima
 from mlverify.verifier.proof_parts import rest_bound, total_bound
 from mlverify.verifier.proof_record import Recorder, sub_problems
 from mlverify.verifier.proof_tree import read_paths
 from mlverify.verifier.proof_windows import ABSENT, Excess, Joint, Window, largest
 from mlverify.verifier.property import Clause, Property
+from mlverify.verifier.region import Region
+from onnx_factory import write_graph
 from scipy import sparse
-from soundness.random_networks import points_of
+from soundness.random_networks import GraphWriter, all_corners, points_of
 from soundness.random_proofs import RandomProofs, exact_values, leaf_of
 from soundness.test_proof_search import exact_maximum, sampled_maximum
 from soundness.test_proofs import pool_problem, random_problem
@@ -132,6 +136,15 @@ def test_no_sum_is_below_the_exact_maximum(seed, tmp_path):
         assert lowest_total(problem, seed, 30) >= highest - 1e-7 * (1 + abs(highest))
 
 
+def test_slices_of_leaves_are_put_together(tmp_path, monkeypatch):
+    problem = one_atom(pool_problem(3, tmp_path, 0.0))
+    certificate = RandomProofs.of(np.random.default_rng(2), problem).cut_certificate(2, 2)
+    whole = check_certificate(problem, certificate).margin_bound
+    for module in ("proof_checker", "proof_windows"):
+        monkeypatch.setattr(f"mlverify.verifier.{module}.SLICE_NUMBERS", 1)
+    assert check_certificate(problem, certificate).margin_bound == pytest.approx(whole, rel=1e-12)
+
+
 # --- windows ---------------------------------------------------------------------------------------------
 
 
@@ -181,6 +194,44 @@ def test_windows_are_at_least_exact_at_all_corners(seed):
         assert exact <= Fraction(float(value[row])) + Fraction(float(error[row]))
         if len(joint.windows) == 1 and len(joint.windows[0].inputs) == inputs:
             assert float(exact) == pytest.approx(float(value[row]), abs=2 * float(error[row]))
+
+
+def first_layer(seed: int, folder: Path) -> Problem:
+    """A region of a few pixels that move, and (leaky) ReLUs over all of them after two affine steps."""
+    rng = np.random.default_rng(seed)
+    writer = GraphWriter(rng, "input", (6,))
+    for size in (3, 4):
+        writer.add("Gemm", (size,), writer.normal(size, writer.shape[0]), writer.normal(size), transB=1)
+    writer.step("relu" if seed % 2 else "leaky")
+    writer.scores(2, duplicate=False)
+    writer.nodes[-1].output[0] = "output"
+    network = load_network(write_graph(folder / "first.onnx", writer.nodes, writer.constants, (6,), 2))
+    moving = (rng.random(6) < 0.7) * float(rng.choice([0.1, 1.0]))
+    region = Region.per_pixel(rng.random(6).astype(np.float32), moving)
+    return Problem(network, region, Property((Clause(np.ones((1, 2)), np.zeros(1), 1),), "any"))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_one_window_of_a_whole_layer_is_exact(seed, tmp_path):
+    """A function of pixels and ReLUs that is convex, so that it is largest at a corner; and looser in two windows."""
+    problem, rng = first_layer(seed, tmp_path), np.random.default_rng(seed)
+    proofs = RandomProofs.of(rng, problem)
+    (value,) = (number for number, step in enumerate(proofs.program.steps, 1) if isinstance(step, Maxima))
+    places = np.array([*((value, neuron) for neuron in range(4)), *((0, pixel) for pixel in range(6))])
+    coefficients = np.concatenate([rng.random(4), rng.normal(size=6)])
+    bounds = []
+    for windows in (np.zeros(4), np.array([0, 1, 0, 1])):
+        joint = np.stack([np.full(4, value), np.arange(4), windows], axis=1).astype(np.int64)
+        recorder = Recorder()
+        part = Part(places, coefficients, joint, sub_problems([()]))
+        recorder.add_cut(Cut(recorder.refute(0, (0,)), np.ones(1), (part,)))
+        bounds.append(float(leaf_bounds(problem, recorder.certificate(problem))[0][0]))
+    corners = all_corners(problem.region)
+    assert corners is not None
+    exact = max(value_of(part, exact_values(proofs.program, corner.reshape(-1))) for corner in corners)
+    assert exact <= Fraction(bounds[0])
+    assert float(exact) == pytest.approx(bounds[0], rel=1e-9, abs=1e-9)
+    assert exact <= Fraction(bounds[1])
 
 
 def test_sides_are_chosen_jointly():
