@@ -1,0 +1,352 @@
+"""What branch and bound in parts records stands up to the checker, and nothing else that is made of it does."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlverify.errors import InputError
+from mlverify.verifier import max_engine
+from mlverify.verifier.budget import Budget
+from mlverify.verifier.parts_search import PartsSearch
+from mlverify.verifier.portfolio import Engine, Settings, Verifier
+from mlverify.verifier.problem import Problem
+from mlverify.verifier.proof_certificate import Certificate, Cut, Part, Refutation, SubProblems
+from mlverify.verifier.proof_checker import check_certificate, needed_margin
+from mlverify.verifier.proof_files import FIRST_FORMAT, read_certificates, write_certificates
+from mlverify.verifier.proof_program import Program
+from mlverify.verifier.proof_tree import constraint_count, read_paths
+from mlverify.verifier.property import Clause, Property
+from mlverify.verifier.region import Region
+from mlverify.verifier.result import Result, Verdict
+from soundness.grid_networks import OVERLAP, POOLED, TILES, grid_network, question
+from soundness.random_networks import logits_at, points_of
+from soundness.random_proofs import question_changed, tampered
+from soundness.test_proof_search import sampled_maximum
+
+
+def asked(problem: Problem, engines: set[Engine]) -> Result:
+    settings = Settings(threads=1, certify=True, engines=frozenset(engines))
+    return Verifier(problem.network, settings).verify(problem, Budget.of_seconds(20))
+
+
+def shifted(problem: Problem, by: float) -> Problem:
+    (clause,) = problem.property.clauses
+    moved = Clause(clause.weights, clause.offsets + by, clause.needed)
+    return replace(problem, property=Property((moved,), "shifted"))
+
+
+def beyond_bounds(
+    path: Path, layers, seed: int, share: float, *, epsilon: float = 0.1, pool: bool = False
+) -> Problem:
+    """A question that bounds with optimised slopes just miss."""
+    network = grid_network(path, layers, seed, pool=pool)
+    problem = Problem(network, *question(network, seed, epsilon))
+    bound = asked(problem, {Engine.BOUNDS}).margin_bound
+    return shifted(problem, -bound + share * (bound - sampled_maximum(problem)))
+
+
+CASES = [
+    (TILES, 2, 0.1, False),
+    (TILES, 3, 0.1, False),
+    (OVERLAP, 1, 0.1, False),
+    (OVERLAP, 2, 0.02, False),
+    (OVERLAP, 3, 0.1, False),
+    (POOLED, 0, 0.02, True),
+    (POOLED, 2, 0.02, True),
+    (POOLED, 3, 0.1, True),
+]
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    monkeypatch.setattr(max_engine, "SetSearch", PartsSearch)
+
+
+@pytest.mark.usefixtures("in_parts")
+@pytest.mark.parametrize(("layers", "seed", "share", "pool"), CASES)
+def test_what_parts_prove_is_certified(tmp_path, layers, seed, share, pool):
+    problem = beyond_bounds(tmp_path / "g.onnx", layers, seed, share, pool=pool)
+    result = asked(problem, {Engine.BOUNDS, Engine.BAB})
+    assert result.verdict is Verdict.HOLDS
+    (certificate,) = result.certificates
+    assert certificate.cuts
+    assert any(len(part.tree.lengths) > 1 for part in certificate.parts)
+    assert pool or any(len(part.joint) for part in certificate.parts)
+    checked = check_certificate(problem, certificate)
+    assert checked.proved, checked.reason
+    assert checked.leaves == certificate.size
+    assert checked.margin_bound >= sampled_maximum(problem)
+    write_certificates(tmp_path / "c.npz", [certificate])
+    assert check_certificate(problem, *read_certificates(tmp_path / "c.npz")) == checked
+
+
+def test_both_searches_in_turns_are_certified(tmp_path):
+    """With one way of searching: what is decided first is what is kept."""
+    for seed, share in ((1, 0.1), (2, 0.1), (3, 0.1)):
+        problem = beyond_bounds(tmp_path / "g.onnx", OVERLAP, seed, share)
+        result = asked(problem, {Engine.BOUNDS, Engine.BAB})
+        assert result.verdict is Verdict.HOLDS
+        assert check_certificate(problem, result.certificates[0]).proved
+
+
+# --- a cut with nothing to spare --------------------------------------------------------------------------
+
+
+def alone(problem: Problem, certificate: Certificate, number: int) -> tuple[Problem, Certificate]:
+    """One cut and the question that it answers."""
+    cut = certificate.cuts[number]
+    chosen = certificate.refutations[cut.refutation]
+    clause, atoms = problem.property.clauses[chosen.clause], list(chosen.atoms)
+    few = Clause(clause.weights[atoms], clause.offsets[atoms], len(atoms))
+    problem = replace(problem, property=Property((few,), "one set"))
+    refutation = Refutation(0, tuple(range(len(atoms))))
+    own = Certificate("", (refutation,), (), certificate.inner, (replace(cut, refutation=0),))
+    return problem, question_changed(own, problem)
+
+
+@pytest.fixture(
+    params=[(TILES, 2, False), (OVERLAP, 1, False), (POOLED, 3, True)], ids=["own", "shared", "pool"]
+)
+def tight(request, tmp_path, in_parts):
+    """A proof that ends half of the margin beyond what is needed."""
+    layers, seed, pool = request.param
+    problem = beyond_bounds(tmp_path / "g.onnx", layers, seed, 0.1, pool=pool)
+    (certificate,) = asked(problem, {Engine.BOUNDS, Engine.BAB}).certificates
+    sizes = [sum(len(part.tree.lengths) for part in cut.parts) for cut in certificate.cuts]
+    problem, certificate = alone(problem, certificate, int(np.argmax(sizes)))
+    bound = check_certificate(problem, certificate).margin_bound
+    problem = shifted(problem, -bound - 1.5 * needed_margin(problem, certificate))
+    certificate = question_changed(certificate, problem)
+    assert check_certificate(problem, certificate).proved
+    return problem, certificate
+
+
+def with_cut(certificate: Certificate, cut: Cut) -> Certificate:
+    return replace(certificate, cuts=(cut,))
+
+
+def largest_tree(cut: Cut) -> int:
+    return int(np.argmax([len(part.tree.lengths) for part in cut.parts]))
+
+
+def with_part(cut: Cut, number: int, part: Part) -> Cut:
+    return replace(cut, parts=(*cut.parts[:number], part, *cut.parts[number + 1 :]))
+
+
+def with_tree(cut: Cut, **changes: np.ndarray) -> Cut:
+    number = largest_tree(cut)
+    part = cut.parts[number]
+    return with_part(cut, number, replace(part, tree=replace(part.tree, **changes)))
+
+
+def changed_price(cut: Cut) -> Cut:
+    part = cut.parts[0]
+    coefficients = part.coefficients.copy()
+    coefficients[np.abs(coefficients).argmax()] *= 2
+    return with_part(cut, 0, replace(part, coefficients=coefficients))
+
+
+def dropped_price(cut: Cut) -> Cut:
+    part = cut.parts[0]
+    kept = np.arange(len(part.coefficients)) != np.abs(part.coefficients).argmax()
+    return with_part(cut, 0, replace(part, coefficients=part.coefficients[kept], places=part.places[kept]))
+
+
+def exchanged_functions(cut: Cut) -> Cut:
+    first, second = cut.parts[:2]
+    parts = (
+        replace(first, tree=second.tree, joint=second.joint),
+        replace(second, tree=first.tree, joint=first.joint),
+    )
+    return replace(cut, parts=(*parts, *cut.parts[2:]))
+
+
+def one_part_twice(cut: Cut) -> Cut:
+    number = largest_tree(cut)
+    return replace(cut, parts=(*cut.parts, cut.parts[number]))
+
+
+def without_windows(cut: Cut) -> Cut:
+    return replace(cut, parts=tuple(replace(part, joint=part.joint[:0]) for part in cut.parts))
+
+
+def other_side(cut: Cut) -> Cut:
+    steps = cut.parts[largest_tree(cut)].tree.steps.copy()
+    steps[0, 2] = steps[
+        np.flatnonzero((steps[:, :2] == steps[0, :2]).all(axis=1) & (steps[:, 2] != steps[0, 2]))[0], 2
+    ]
+    return with_tree(cut, steps=steps)
+
+
+def another_neuron(cut: Cut) -> Cut:
+    steps = cut.parts[largest_tree(cut)].tree.steps.copy()
+    steps[0, 1] += 1 if steps[0, 1] == 0 else -1
+    return with_tree(cut, steps=steps)
+
+
+def large_multipliers(cut: Cut) -> Cut:
+    tree = cut.parts[largest_tree(cut)].tree
+    return with_tree(cut, multipliers=tree.multipliers + np.float32(10))
+
+
+CHANGES = [
+    changed_price,
+    dropped_price,
+    exchanged_functions,
+    one_part_twice,
+    other_side,
+    another_neuron,
+    large_multipliers,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_cut_proves_nothing(tight, change):
+    problem, certificate = tight
+    again = with_cut(certificate, change(certificate.cuts[0]))
+    assert not check_certificate(problem, again).proved
+
+
+def without_leaf(program: Program, tree: SubProblems, leaf: int) -> SubProblems:
+    paths = read_paths(program, tree)
+    counts = np.array([constraint_count(program, path) for path in paths])
+    kept = np.arange(len(paths)) != leaf
+    steps, constraints = np.repeat(kept, tree.lengths), np.repeat(kept, counts)
+    relu = {value: replace(item, positions=item.positions[kept]) for value, item in tree.slopes.relu.items()}
+    pool = {
+        value: replace(item, thresholds=item.thresholds[kept], weights=item.weights[kept])
+        for value, item in tree.slopes.pool.items()
+    }
+    return SubProblems(
+        tree.lengths[kept],
+        tree.steps[steps],
+        tree.cuts[steps],
+        tree.multipliers[constraints],
+        replace(tree.slopes, rows=tree.slopes.rows - 1, relu=relu, pool=pool),
+    )
+
+
+def test_no_leaf_can_be_left_out(tight):
+    problem, certificate = tight
+    (cut,) = certificate.cuts
+    program, number = Program.of(problem.network), largest_tree(cut)
+    part = cut.parts[number]
+    for leaf in range(min(10, len(part.tree.lengths))):
+        fewer = with_part(cut, number, replace(part, tree=without_leaf(program, part.tree, leaf)))
+        assert not check_certificate(problem, with_cut(certificate, fewer)).proved
+
+
+def test_no_part_can_be_left_out(tight):
+    problem, certificate = tight
+    (cut,) = certificate.cuts
+    for number in range(len(cut.parts)):
+        fewer = replace(cut, parts=(*cut.parts[:number], *cut.parts[number + 1 :]))
+        if len(cut.parts[number].tree.lengths) > 2:
+            assert not check_certificate(problem, with_cut(certificate, fewer)).proved
+    assert not check_certificate(problem, with_cut(certificate, replace(cut, parts=()))).proved
+
+
+def test_another_weight_of_the_atoms(tight):
+    problem, certificate = tight
+    (cut,) = certificate.cuts
+    if len(cut.shares) > 1:
+        other = replace(cut, shares=np.eye(len(cut.shares))[cut.shares.argmin()])
+        assert not check_certificate(problem, with_cut(certificate, other)).proved
+    doubled = replace(cut, shares=2 * cut.shares)
+    assert check_certificate(problem, with_cut(certificate, doubled)).proved
+
+
+def test_the_order_of_parts_is_nothing(tight):
+    problem, certificate = tight
+    (cut,) = certificate.cuts
+    assert check_certificate(problem, with_cut(certificate, replace(cut, parts=cut.parts[::-1]))).proved
+
+
+def test_windows_are_what_proves_it(tight):
+    problem, certificate = tight
+    if any(len(part.joint) for part in certificate.parts):
+        again = with_cut(certificate, without_windows(certificate.cuts[0]))
+        assert not check_certificate(problem, again).proved
+
+
+def test_another_image_network_or_epsilon(tight, tmp_path):
+    problem, certificate = tight
+    region = problem.region
+    other = grid_network(tmp_path / "o.onnx", TILES, 7)
+    for wrong in (
+        replace(problem, network=other),
+        replace(problem, region=Region(region.lower, region.upper + 1e-12)),
+        shifted(problem, 1e-12),
+    ):
+        with pytest.raises(InputError, match="another network, region or property"):
+            check_certificate(wrong, certificate)
+    # in another order of pixels the same numbers are no proof
+    turned = replace(problem, region=Region(region.lower[:, ::-1], region.upper[:, ::-1]))
+    assert not check_certificate(turned, question_changed(certificate, turned)).proved
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda part: replace(part, places=np.repeat(part.places, 2, axis=0)[: len(part.places)]),
+        lambda part: replace(part, places=part.places + 10_000),
+        lambda part: replace(part, places=part.places - 10_000),
+        lambda part: replace(part, places=part.places[:-1]),
+        lambda part: replace(part, coefficients=part.coefficients * np.nan),
+        lambda part: replace(part, coefficients=part.coefficients + np.inf),
+        lambda part: replace(part, joint=part.joint[:, :2]),
+        lambda part: replace(part, joint=np.repeat(part.joint, 2, axis=0)),
+        lambda part: replace(part, joint=part.joint + np.array([0, 10_000, 0])),
+        lambda part: replace(part, joint=part.joint + np.array([1, 0, 0])),
+        lambda part: replace(part, joint=part.joint + np.array([2, 0, 0])),
+        lambda part: replace(part, joint=np.array([[2, neuron, 0] for neuron in range(11)])),
+        lambda part: replace(part, tree=replace(part.tree, lengths=part.tree.lengths - 9)),
+        lambda part: replace(part, tree=replace(part.tree, multipliers=-part.tree.multipliers - 1)),
+        lambda part: replace(part, tree=replace(part.tree, slopes=replace(part.tree.slopes, rows=99))),
+    ],
+)
+def test_numbers_out_of_range(tmp_path, in_parts, change):
+    problem = beyond_bounds(tmp_path / "g.onnx", OVERLAP, 1, 0.1)
+    (certificate,) = asked(problem, {Engine.BOUNDS, Engine.BAB}).certificates
+    cut = certificate.cuts[0]
+    with pytest.raises(InputError, match="write it again"):
+        check_certificate(problem, with_cut(certificate, with_part(cut, 0, change(cut.parts[0]))))
+
+
+def test_no_file_proves_what_a_point_refutes(tight, tmp_path):
+    """A proof is offered, with one array changed at a time, for a statement that is false at some point."""
+    problem, certificate = tight
+    rng = np.random.default_rng(0)
+    points = points_of(rng, problem.region, 50)
+    clause = problem.property.clauses[0]
+    at = clause.values(logits_at(problem.network, points[:1]))[0]
+    false = replace(problem, property=Property((replace(clause, offsets=clause.offsets - at),), "false"))
+    path = tmp_path / "c.npz"
+    write_certificates(path, [certificate])
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    assert not check_certificate(false, question_changed(certificate, false)).proved
+    for name in (name for name in arrays if "/cut" in name):
+        np.savez(path, **tampered(rng, arrays, name))
+        try:
+            for again in read_certificates(path):
+                assert not check_certificate(false, question_changed(again, false)).proved, name
+        except InputError:
+            continue
+
+
+def test_files_of_the_first_format(tight, tmp_path):
+    problem, certificate = tight
+    path = tmp_path / "c.npz"
+    write_certificates(path, [certificate])
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **{**arrays, "format": np.array(FIRST_FORMAT)})
+    (again,) = read_certificates(path)
+    assert not again.cuts
+    assert not check_certificate(problem, again).proved
+    del arrays["case0/cuts"]
+    np.savez(path, **arrays)
+    with pytest.raises(InputError, match="write it again"):
+        read_certificates(path)
