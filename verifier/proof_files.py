@@ -15,7 +15,7 @@ from .proof_forward import Inner, Single
 from .proof_slopes import IndexArray, PoolSlopes, ReluSlopes, Slopes
 
 FORMAT = "mlverify/certificate/2"
-# Without parts.
+# Without what the latest adds.
 FIRST_FORMAT = "mlverify/certificate/1"
 # Larger files are refused before they are unpacked: a small archive can hold more than memory does.
 MOST_BYTES = 2 * 1024**3
@@ -55,10 +55,11 @@ def read_certificates(path: Path) -> tuple[Certificate, ...]:
     try:
         if str(arrays["format"]) not in (FORMAT, FIRST_FORMAT):
             raise InputError(f"{path} has format '{arrays['format']}', this version reads {FORMAT}")
-        has_cuts = str(arrays["format"]) == FORMAT
+        is_latest = str(arrays["format"]) == FORMAT
         cases = _whole(arrays, "cases").item()
         return tuple(
-            _read_certificate(_below(arrays, f"case{number}/"), has_cuts=has_cuts) for number in range(cases)
+            _read_certificate(_below(arrays, f"case{number}/"), is_latest=is_latest)
+            for number in range(cases)
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -78,6 +79,7 @@ def _certificate_arrays(certificate: Certificate) -> Arrays:
         "atoms": atoms,
         "tables": np.array([len(certificate.leaves), len(inner.shared), len(inner.single)]),
         "cuts": np.array([len(cut.parts) for cut in certificate.cuts], dtype=np.int32),
+        "plain": np.array(int(inner.plain)),
     }
     for number, leaves in enumerate(certificate.leaves):
         found.update(_prefixed(f"leaves{number}/", _leaf_arrays(leaves)))
@@ -137,7 +139,7 @@ def _slope_arrays(slopes: Slopes) -> Arrays:
     return found
 
 
-def _read_certificate(arrays: Arrays, *, has_cuts: bool) -> Certificate:
+def _read_certificate(arrays: Arrays, *, is_latest: bool) -> Certificate:
     clauses, atoms = _whole(arrays, "clauses"), _whole(arrays, "atoms")
     if clauses.ndim != 1 or atoms.ndim != 2 or len(clauses) != len(atoms):
         raise ValueError("clauses and atoms do not belong together")
@@ -146,12 +148,15 @@ def _read_certificate(arrays: Arrays, *, has_cuts: bool) -> Certificate:
         for clause, row in zip(clauses.tolist(), atoms.tolist(), strict=True)
     )
     tables, shared, single = _whole(arrays, "tables").tolist()
+    # the first format has no parts, and all inner bounds by default slopes too
+    plain = bool(_whole(arrays, "plain").item()) if is_latest else True
     inner = Inner(
         tuple(_read_slopes(_below(arrays, f"shared{number}/")) for number in range(shared)),
         tuple(_read_single(_below(arrays, f"single{number}/")) for number in range(single)),
+        plain,
     )
     leaves = tuple(_read_leaves(_below(arrays, f"leaves{number}/")) for number in range(tables))
-    parts = _whole(arrays, "cuts").tolist() if has_cuts else []
+    parts = _whole(arrays, "cuts").tolist() if is_latest else []
     cuts = tuple(_read_cut(_below(arrays, f"cut{number}/"), count) for number, count in enumerate(parts))
     return Certificate(str(arrays["question"]), refutations, leaves, inner, cuts)
 

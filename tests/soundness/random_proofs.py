@@ -95,7 +95,9 @@ class RandomProofs:
         if self.rng.integers(2):
             targets = self._targets(4)
             recorder.improve(Single(targets, self.slopes(len(targets))))
-        return recorder.certificate(self.problem)
+        certificate = recorder.certificate(self.problem)
+        inner = replace(certificate.inner, plain=bool(self.rng.integers(4)))
+        return replace(certificate, inner=inner)
 
     def _sets(self, atoms: int, needed: int) -> list[list[int]]:
         """All cyclic windows of atoms; enough for the few atoms of tests, not always a proof."""
