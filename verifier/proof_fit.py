@@ -53,11 +53,11 @@ def check_fit(problem: Problem, certificate: Certificate) -> None:
 
 
 def _check_leaves(refutations: Sequence[Refutation], leaves: Leaves) -> None:
-    count, shares = len(leaves.shares), leaves.shares
-    expect(leaves.refutation.shape == (count,) == leaves.lengths.shape, "numbers of leaves")
+    shares = leaves.shares
+    expect(shares.ndim == 2 and _are_weights(shares), "weights of atoms")
+    expect(leaves.refutation.shape == (len(shares),) == leaves.lengths.shape, "numbers of leaves")
     known = (leaves.refutation >= 0) & (leaves.refutation < len(refutations))
     expect(bool(known.all()), "a leaf of no refutation")
-    expect(shares.ndim == 2 and _are_weights(shares), "weights of atoms")
     used = np.array([len(refutations[number].atoms) for number in leaves.refutation.tolist()], dtype=np.int64)
     expect(bool((used <= shares.shape[1]).all()), "weights of atoms")
     total = np.where(np.arange(shares.shape[1]) < used[:, None], shares, 0).sum(axis=1)

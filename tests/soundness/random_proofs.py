@@ -250,6 +250,7 @@ def tampered(rng: np.random.Generator, arrays: Mapping[str, np.ndarray], name: s
         lambda: array.astype(np.int64),
         lambda: np.full(array.shape, "text"),
         lambda: array[None],
+        lambda: array.reshape(-1)[:1].sum().astype(array.dtype),
         lambda: np.zeros_like(array),
     ]
     if array.dtype.kind == "f":
