@@ -11,14 +11,27 @@ from mlverify.verifier.budget import Budget
 from mlverify.verifier.parts_search import PartsSearch
 from mlverify.verifier.portfolio import Engine, Settings, Verifier
 from mlverify.verifier.problem import Problem
-from mlverify.verifier.proof_certificate import Certificate, Cut, Part, Refutation, SubProblems
+from mlverify.verifier.proof_certificate import Certificate, Refutation
 from mlverify.verifier.proof_checker import check_certificate, needed_margin
 from mlverify.verifier.proof_files import FIRST_FORMAT, read_certificates, write_certificates
 from mlverify.verifier.proof_program import Program
-from mlverify.verifier.proof_tree import constraint_count, read_paths
 from mlverify.verifier.property import Clause, Property
 from mlverify.verifier.region import Region
 from mlverify.verifier.result import Result, Verdict
+from soundness.changed_cuts import (
+    another_neuron,
+    changed_price,
+    dropped_price,
+    exchanged_functions,
+    large_multipliers,
+    largest_tree,
+    one_part_twice,
+    other_side,
+    with_cut,
+    with_part,
+    without_leaf,
+    without_windows,
+)
 from soundness.grid_networks import OVERLAP, POOLED, TILES, grid_network, question
 from soundness.random_networks import logits_at, points_of
 from soundness.random_proofs import question_changed, tampered
@@ -137,74 +150,6 @@ def shared(tmp_path_factory):
     return proved_in_parts(tmp_path_factory.mktemp("shared"), OVERLAP, 1)
 
 
-def with_cut(certificate: Certificate, cut: Cut) -> Certificate:
-    return replace(certificate, cuts=(cut,))
-
-
-def largest_tree(cut: Cut) -> int:
-    return int(np.argmax([len(part.tree.lengths) for part in cut.parts]))
-
-
-def with_part(cut: Cut, number: int, part: Part) -> Cut:
-    return replace(cut, parts=(*cut.parts[:number], part, *cut.parts[number + 1 :]))
-
-
-def with_tree(cut: Cut, **changes: np.ndarray) -> Cut:
-    number = largest_tree(cut)
-    part = cut.parts[number]
-    return with_part(cut, number, replace(part, tree=replace(part.tree, **changes)))
-
-
-def changed_price(cut: Cut) -> Cut:
-    part = cut.parts[0]
-    coefficients = part.coefficients.copy()
-    coefficients[np.abs(coefficients).argmax()] *= 2
-    return with_part(cut, 0, replace(part, coefficients=coefficients))
-
-
-def dropped_price(cut: Cut) -> Cut:
-    part = cut.parts[0]
-    kept = np.arange(len(part.coefficients)) != np.abs(part.coefficients).argmax()
-    return with_part(cut, 0, replace(part, coefficients=part.coefficients[kept], places=part.places[kept]))
-
-
-def exchanged_functions(cut: Cut) -> Cut:
-    first, second = cut.parts[:2]
-    parts = (
-        replace(first, tree=second.tree, joint=second.joint),
-        replace(second, tree=first.tree, joint=first.joint),
-    )
-    return replace(cut, parts=(*parts, *cut.parts[2:]))
-
-
-def one_part_twice(cut: Cut) -> Cut:
-    number = largest_tree(cut)
-    return replace(cut, parts=(*cut.parts, cut.parts[number]))
-
-
-def without_windows(cut: Cut) -> Cut:
-    return replace(cut, parts=tuple(replace(part, joint=part.joint[:0]) for part in cut.parts))
-
-
-def other_side(cut: Cut) -> Cut:
-    steps = cut.parts[largest_tree(cut)].tree.steps.copy()
-    steps[0, 2] = steps[
-        np.flatnonzero((steps[:, :2] == steps[0, :2]).all(axis=1) & (steps[:, 2] != steps[0, 2]))[0], 2
-    ]
-    return with_tree(cut, steps=steps)
-
-
-def another_neuron(cut: Cut) -> Cut:
-    steps = cut.parts[largest_tree(cut)].tree.steps.copy()
-    steps[0, 1] += 1 if steps[0, 1] == 0 else -1
-    return with_tree(cut, steps=steps)
-
-
-def large_multipliers(cut: Cut) -> Cut:
-    tree = cut.parts[largest_tree(cut)].tree
-    return with_tree(cut, multipliers=tree.multipliers + np.float32(10))
-
-
 CHANGES = [
     changed_price,
     dropped_price,
@@ -221,25 +166,6 @@ def test_a_changed_cut_proves_nothing(tight, change):
     problem, certificate = tight
     again = with_cut(certificate, change(certificate.cuts[0]))
     assert not check_certificate(problem, again).proved
-
-
-def without_leaf(program: Program, tree: SubProblems, leaf: int) -> SubProblems:
-    paths = read_paths(program, tree)
-    counts = np.array([constraint_count(program, path) for path in paths])
-    kept = np.arange(len(paths)) != leaf
-    steps, constraints = np.repeat(kept, tree.lengths), np.repeat(kept, counts)
-    relu = {value: replace(item, positions=item.positions[kept]) for value, item in tree.slopes.relu.items()}
-    pool = {
-        value: replace(item, thresholds=item.thresholds[kept], weights=item.weights[kept])
-        for value, item in tree.slopes.pool.items()
-    }
-    return SubProblems(
-        tree.lengths[kept],
-        tree.steps[steps],
-        tree.cuts[steps],
-        tree.multipliers[constraints],
-        replace(tree.slopes, rows=tree.slopes.rows - 1, relu=relu, pool=pool),
-    )
 
 
 def test_no_leaf_can_be_left_out(tight):
