@@ -49,13 +49,18 @@ def keep_certificate(path: Path, problems: Sequence[Problem], result: Result) ->
     return written_fields(path, result.certificates, checked.leaves)
 
 
-def written_fields(path: Path, certificates: Sequence[Certificate], leaves: int) -> Fields:
-    """Write certificates; returns the field ``certificate`` of the result file.
+def written_fields(path: Path, certificates: Sequence[Certificate], leaves: int) -> Fields | None:
+    """Write certificates; says in one line where they are too large to be read again.
+
+    Returns:
+        The field ``certificate`` of the result file, None when nothing was written.
 
     Raises:
         InputError: when the file can't be written.
     """
-    write_certificates(path, certificates)
+    if not write_certificates(path, certificates):
+        note(f"{path} is not written: a proof of {leaves} leaves is larger than `check` reads")
+        return None
     return {"path": path, "sha256": sha256_of(path), "leaves": leaves}
 
 
@@ -89,7 +94,7 @@ def prove(problems: Sequence[Problem], certificates: Sequence[Certificate]) -> C
     """
     if len(problems) != len(certificates):
         raise InputError(f"the question has {len(problems)} cases, the certificate has {len(certificates)}")
-    leaves = sum(len(table.refutation) for item in certificates for table in item.leaves)
+    leaves = sum(item.size for item in certificates)
     if leaves > MANY_LEAVES:
         note(f"checking {leaves} leaves")
     found = []

@@ -70,7 +70,7 @@ def keep_label_certificates(
         note(f"{path} is not written: no label has a certificate")
         return None
     fields = written_fields(path, list(found.values()), leaves)
-    return {**fields, "labels": list(found)}
+    return None if fields is None else {**fields, "labels": list(found)}
 
 
 def confirm_by_certificates(

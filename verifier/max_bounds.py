@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .affine import IndexArray
 from .max_groups import OPEN, Blocks, GroupFreedom, GroupLines, Lines, Phases, column, upper_lines
 from .max_program import MaxProgram
 from .window_maxima import WindowMaxima
@@ -70,6 +71,11 @@ class MaxBounds:
         if exact_windows and program.groups and WindowMaxima.apply_to(program.groups[0], program):
             slope, _ = upper_lines(self.groups[0], None)
             self._windows = WindowMaxima(program.groups[0], program, slope, dtype, place)
+
+    @property
+    def windows(self) -> tuple[IndexArray, ...]:
+        """Nodes of the first group that exact maxima take jointly, by window."""
+        return () if self._windows is None else self._windows.nodes
 
     def undecided(self, batch: int) -> tuple[Phases, ...]:
         """The phases of ``batch`` sub-problems without decisions."""

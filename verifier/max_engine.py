@@ -20,6 +20,7 @@ from .max_record import leaves_of
 from .max_search import SearchEnd, SearchSettings
 from .max_tighten import tighten_program
 from .network import Network
+from .part_record import PartsProof, cut_of
 from .proof_record import Recorder
 from .property import Clause
 from .set_search import SetSearch
@@ -159,7 +160,7 @@ class Branching:
                     f"{outcome.end.value} after {self._domains} sub-problems{margin}", outcome.candidate
                 )
             state.searches.pop(0)
-            self._keep(state.bounding, atoms, outcome.leaves, outcome.bound)
+            self._keep(state.bounding, atoms, outcome.leaves, outcome.bound, outcome.parts)
         return self._result(f"{self._domains} sub-problems")
 
     def _prepared(self, budget: Budget) -> "_State":
@@ -187,11 +188,7 @@ class Branching:
         sets = self._open_sets()
         if self._clause.needed > 1:
             roots = self._refute_roots(bounding, sets or [], margin, budget)
-        in_parts = self._recording is None
-        searches = [
-            (root.atoms, SetSearch(bounding, root, margin, self._settings, in_parts=in_parts))
-            for root in roots
-        ]
+        searches = [(root.atoms, SetSearch(bounding, root, margin, self._settings)) for root in roots]
         self._state = _State(bounding, searches, "too many label sets are open" if sets is None else "")
         return self._state
 
@@ -233,11 +230,22 @@ class Branching:
                     still.append(domain)
         return sorted(still, key=lambda domain: domain.bound)
 
-    def _keep(self, bounding: Bounding, atoms: AtomSet, leaves: tuple[Domain, ...], bound: float) -> None:
+    def _keep(
+        self,
+        bounding: Bounding,
+        atoms: AtomSet,
+        leaves: tuple[Domain, ...],
+        bound: float,
+        parts: PartsProof | None = None,
+    ) -> None:
         if self._recording is not None:
-            number = self._recording.recorder.refute(self._recording.clause, sorted(atoms))
-            found = leaves_of(self._network, bounding.program.groups, bounding.layout, number, leaves)
-            self._recording.recorder.add_leaves(found)
+            recorder = self._recording.recorder
+            number = recorder.refute(self._recording.clause, sorted(atoms))
+            if parts is not None:
+                recorder.add_cut(cut_of(self._network, number, sorted(atoms), parts))
+            else:
+                groups = bounding.program.groups
+                recorder.add_leaves(leaves_of(self._network, groups, bounding.layout, number, leaves))
         self._refutations.append(Refutation(atoms, leaves))
         self._bounds.append(bound)
         if len(atoms) == 1:

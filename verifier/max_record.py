@@ -11,10 +11,10 @@ from .max_groups import FLOOR
 from .max_program import MaxGroup
 from .network import Network
 from .operators import FloatArray, MaxPool
-from .proof_certificate import Decision, Leaves, Path, Side
+from .proof_certificate import Decision, Leaves, Path, Side, SubProblems
 from .proof_forward import Single
 from .proof_maxima import ZERO_WINS
-from .proof_record import leaf_table
+from .proof_record import leaf_table, sub_problems
 from .proof_slopes import PoolSlopes, ReluSlopes, Slopes
 
 Bytes = NDArray[np.uint8]
@@ -33,17 +33,32 @@ def leaves_of(
         domains: the sub-problems, at least one.
     """
     atoms = sorted(domains[0].atoms)
+    shares = [domain.shares[atoms].astype(np.float64) for domain in domains]
+    table, paths, multipliers = _contents(network, groups, layout, domains)
+    return leaf_table([refutation] * len(domains), shares, table, paths, multipliers)
+
+
+def tree_of(
+    network: Network, groups: Sequence[MaxGroup], layout: Layout, domains: Sequence[Domain]
+) -> SubProblems:
+    """The sub-problems of one part; see :func:`leaves_of`."""
+    table, paths, multipliers = _contents(network, groups, layout, domains)
+    return sub_problems(paths, multipliers, table)
+
+
+def _contents(
+    network: Network, groups: Sequence[MaxGroup], layout: Layout, domains: Sequence[Domain]
+) -> tuple[Slopes, list[Path], list[FloatArray]]:
     slopes = np.stack([domain.slopes for domain in domains])
     thresholds = np.stack([domain.thresholds for domain in domains])
     table = _slopes(network, groups, layout, slopes, thresholds)
-    shares = [domain.shares[atoms].astype(np.float64) for domain in domains]
     paths: list[Path] = []
     multipliers: list[FloatArray] = []
     for domain in domains:
         steps = [_decision(groups, layout, network, domain, made) for made in domain.decisions]
         paths.append(tuple(decision for decision, _ in steps))
         multipliers.append(np.concatenate([np.zeros(0), *(factors for _, factors in steps)]))
-    return leaf_table([refutation] * len(domains), shares, table, paths, multipliers)
+    return table, paths, multipliers
 
 
 def single_bounds(

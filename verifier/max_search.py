@@ -16,6 +16,7 @@ from .budget import Budget
 from .max_bounding import Bounded, Bounding
 from .max_branching import children, choose_nodes
 from .max_domains import Domain
+from .part_record import PartsProof
 
 # Numbers per tensor of a batch (32 MB in float32): larger ones leave the caches and gain nothing.
 BATCH_NUMBERS = 8_000_000
@@ -71,6 +72,7 @@ class SearchOutcome:
         candidate: (moving pixels,) at which all atoms may reach zero, to be replayed; or None.
         domains: sub-problems bounded.
         leaves: the closed sub-problems, which together cover the region; empty without a proof.
+        parts: the proof where trees of parts add up to it.
     """
 
     end: SearchEnd
@@ -78,6 +80,7 @@ class SearchOutcome:
     candidate: NDArray[np.float64] | None
     domains: int
     leaves: tuple[Domain, ...]
+    parts: PartsProof | None = None
 
 
 def work_of(count: int, width: int, steps: int) -> int:

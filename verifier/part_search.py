@@ -12,6 +12,7 @@ from .max_branching import children, choose_nodes
 from .max_domains import Domain
 from .max_parts import Part
 from .max_search import SearchSettings, work_of
+from .part_record import PartTree
 
 # Sub-problems of a part that are bounded together: more at once go deep where few are needed (a hard set of a
 # DOUBLE-MNIST x3 question takes 1.1 s with 16 and 3.1 s with 64).
@@ -56,6 +57,12 @@ class PartSearch:
             return 0.0
         reached = max((domain.bound for domain in self._stuck), default=-np.inf)
         return self._open[-1][0] - max(self.lower, reached)
+
+    @property
+    def tree(self) -> PartTree:
+        """All leaves."""
+        leaves = (*(domain for _, _, domain in self._open), *self._stuck)
+        return PartTree(self.part, self.bounding.layout, self.bounding.sure.windows, leaves)
 
     def advance(self, budget: Budget) -> None:
         """Bound and split the leaves with the largest bounds."""

@@ -15,6 +15,7 @@ from .max_domains import Domain
 from .max_parts import split_objective
 from .max_search import SearchEnd, SearchOutcome, SearchSettings, work_of
 from .part_prices import cut_objective
+from .part_record import PartsProof
 from .part_search import PartSearch
 
 # Gradient steps on the whole before it is cut: the parts keep its weights and prices.
@@ -44,6 +45,7 @@ class PartsSearch:
         self._settings = settings
         self._parts: list[PartSearch] | None = None
         self._rest = np.inf
+        self._weights = np.zeros(0)
         self._root_work = self._rounds = 0
         self._offered: NDArray[np.float64] | None = None
 
@@ -89,7 +91,7 @@ class PartsSearch:
             for part, root in zip(cut.parts, cut.roots, strict=True)
         ]
         # the rest alone bounds nothing
-        self._parts, self._rest = parts, cut.rest
+        self._parts, self._rest, self._weights = parts, cut.rest, cut.weights
         return parts
 
     def _end(self, parts: list[PartSearch]) -> SearchEnd | None:
@@ -125,4 +127,7 @@ class PartsSearch:
 
     def _ended(self, end: SearchEnd, candidate: NDArray[np.float64] | None = None) -> SearchOutcome:
         bound = np.inf if self._parts is None else self._upper(self._parts)
-        return SearchOutcome(end, float(bound), candidate, self.seen, ())
+        proof = None
+        if end is SearchEnd.REFUTED:
+            proof = PartsProof(self._weights, tuple(part.tree for part in self._parts or ()))
+        return SearchOutcome(end, float(bound), candidate, self.seen, (), proof)

@@ -9,23 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from ..errors import InputError
 from .cover import is_proved
 from .interval import Interval, ValueBounds
 from .margins import proof_margin
-from .network import Network
-from .operators import FloatArray, MaxPool, Relu
+from .operators import FloatArray
 from .problem import Problem
-from .proof_backward import Rows, upper_bounds
-from .proof_certificate import Certificate, Leaves, Path, Refutation, question_digest
+from .proof_backward import NO_JOINT, Rows, upper_bounds
+from .proof_certificate import Certificate, Leaves, Path, question_digest
+from .proof_fit import check_fit, expect
 from .proof_forward import Inner, propagate
 from .proof_maxima import IndexArray
+from .proof_parts import added, combination, functions, joint_neurons, total_bound
 from .proof_program import SLICE_NUMBERS, Bounds, Program
-from .proof_rounding import slack
-from .proof_slopes import Slopes
 from .proof_tree import (
     Gap,
     Scenes,
@@ -37,9 +35,7 @@ from .proof_tree import (
     is_impossible,
     read_paths,
 )
-
-# Each takes as long as the default bounds of all inner values; no search improves them anywhere near as often.
-MOST_PASSES = 1000
+from .proof_windows import Joint
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,8 @@ class Checked:
     Attributes:
         proved: whether no clause of the property is violated in the region.
         reason: in words.
-        margin_bound: the largest bound of a leaf; when proved, every violation's margin would be below it.
+        margin_bound: the largest bound of a leaf or sum of parts; when proved, every violation's margin would be
+            below it.
         leaves: number of sub-problems.
     """
 
@@ -67,17 +64,17 @@ def check_certificate(problem: Problem, certificate: Certificate) -> Checked:
     """
     if certificate.question != question_digest(problem):
         raise InputError("the certificate speaks of another network, region or property; write it again")
-    _check_fit(problem, certificate)
+    check_fit(problem, certificate)
     return _Check(problem, certificate).run()
 
 
 def leaf_bounds(problem: Problem, certificate: Certificate) -> tuple[FloatArray, ...]:
-    """Upper bounds of the combinations of atoms in every leaf, per table of leaves; ``-inf`` where it is empty.
+    """Upper bounds of what every sub-problem is about, per table; ``-inf`` where its box is empty.
 
     Raises:
         InputError: when the certificate does not fit the network.
     """
-    _check_fit(problem, certificate)
+    check_fit(problem, certificate)
     return _Check(problem, certificate).bounds()
 
 
@@ -98,11 +95,11 @@ def default_values(problem: Problem) -> ValueBounds:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Leaf:
-    """Where a leaf stands in the certificate, and what it is."""
+    """Where a leaf stands in the certificate, and what it is; trees of parts are counted after the refutations."""
 
     table: int
     row: int
-    refutation: int
+    tree: int
     path: Path
     box: Path
     multipliers: FloatArray
@@ -117,6 +114,9 @@ class _Check:
         self._program = Program.of(problem.network)
         self._lower = problem.region.lower.reshape(-1)
         self._upper = problem.region.upper.reshape(-1)
+        self._tables, self._parts = certificate.tables, certificate.parts
+        self._maxima = np.full(len(self._parts), -np.inf)
+        self._joint: dict[bytes, Joint] = {}
         self._worst = -np.inf
         self._seen = 0
 
@@ -125,7 +125,7 @@ class _Check:
         root = self._root()
         margin = _margin(self._program, root)
         try:
-            leaves = [leaf for number in range(len(self._certificate.leaves)) for leaf in self._read(number)]
+            leaves = [leaf for number in range(len(self._tables)) for leaf in self._read(number)]
             gaps = self._gaps(leaves)
         except UncoveredError as error:
             return self._checked(False, str(error))
@@ -135,22 +135,42 @@ class _Check:
                     return self._checked(
                         False, f"a split of value {gap.split.value} has sides without leaves"
                     )
-            for part in self._parts([leaf for leaf in leaves if leaf.box in boxes]):
-                found = self._bound(part, boxes, bounds)
-                self._worst, self._seen = max(self._worst, *found), self._seen + len(part)
-                if not (found < -margin).all():
-                    return self._checked(
-                        False, f"a leaf's bound is {found.max():.4g}, not below {-margin:.4g}"
-                    )
-        return self._count()
+            for some in self._slices([leaf for leaf in leaves if leaf.box in boxes]):
+                found = self._bound(some, boxes, (bounds, root))
+                largest, self._seen = float(np.max(found)), self._seen + len(some)
+                part = self._part_of(some)
+                if part is not None:
+                    self._maxima[part] = np.maximum(self._maxima[part], largest)
+                elif not self._is_below(largest, margin):
+                    return self._checked(False, f"a leaf's bound is {largest:.4g}, not below {-margin:.4g}")
+        return self._add_up(root, margin) or self._count()
+
+    def _is_below(self, bound: float, margin: float) -> bool:
+        """Whether a bound proves something; not where it is no number."""
+        self._worst = float(np.fmax(self._worst, bound))
+        return bound < -margin
+
+    def _add_up(self, root: Bounds, margin: float) -> Checked | None:
+        """What is wrong with a cut, or None."""
+        first = 0
+        for cut in self._certificate.cuts:
+            own = self._maxima[first : first + len(cut.parts)]
+            first += len(cut.parts)
+            refutation = self._certificate.refutations[cut.refutation]
+            clause = self._property.clauses[refutation.clause]
+            total = total_bound(self._program, root, clause, refutation.atoms, cut, own)
+            if not self._is_below(total, margin):
+                return self._checked(False, f"parts add up to {total:.4g}, not below {-margin:.4g}")
+        return None
 
     def bounds(self) -> tuple[FloatArray, ...]:
         """Bounds of all leaves, whether or not they prove anything."""
-        found = tuple(np.full(len(table.refutation), np.inf) for table in self._certificate.leaves)
+        found = tuple(np.full(len(table.lengths), np.inf) for table in self._tables)
         leaves = [leaf for number in range(len(found)) for leaf in self._read(number)]
-        for boxes, bounds in self._boxes(leaves, self._root()):
-            for part in self._parts([leaf for leaf in leaves if leaf.box in boxes]):
-                found[part[0].table][[leaf.row for leaf in part]] = self._bound(part, boxes, bounds)
+        root = self._root()
+        for boxes, bounds in self._boxes(leaves, root):
+            for some in self._slices([leaf for leaf in leaves if leaf.box in boxes]):
+                found[some[0].table][[leaf.row for leaf in some]] = self._bound(some, boxes, (bounds, root))
         return found
 
     def _count(self) -> Checked:
@@ -167,23 +187,34 @@ class _Check:
 
     def _read(self, number: int) -> list[_Leaf]:
         """The leaves of one table."""
-        table = self._certificate.leaves[number]
+        table = self._tables[number]
+        if isinstance(table, Leaves):
+            trees = table.refutation.tolist()
+        else:
+            part = number - len(self._certificate.leaves)
+            trees = [len(self._certificate.refutations) + part] * len(table.lengths)
         paths = read_paths(self._program, table)
         counts = [constraint_count(self._program, path) for path in paths]
-        _expect(sum(counts) == len(table.multipliers), "more or fewer multipliers than splits have")
+        expect(sum(counts) == len(table.multipliers), "more or fewer multipliers than splits have")
         multipliers = np.split(table.multipliers.astype(np.float64), np.cumsum(counts))
-        rows = zip(table.refutation.tolist(), paths, multipliers, strict=False)
+        rows = zip(trees, paths, multipliers, strict=False)
         return [
-            _Leaf(number, row, refutation, path, box_of(path), factors)
-            for row, (refutation, path, factors) in enumerate(rows)
+            _Leaf(number, row, tree, path, box_of(path), factors)
+            for row, (tree, path, factors) in enumerate(rows)
         ]
 
     def _gaps(self, leaves: Sequence[_Leaf]) -> list[Gap]:
-        """What is not covered at sight in the trees of all refutations."""
-        trees: list[list[Path]] = [[] for _ in self._certificate.refutations]
+        """What is not covered at sight in the trees of all refutations that are not cut, and of all parts."""
+        trees: list[list[Path]] = [[] for _ in (*self._certificate.refutations, *self._parts)]
         for leaf in leaves:
-            trees[leaf.refutation].append(leaf.path)
-        return [gap for paths in trees for gap in find_gaps(self._program, paths)]
+            trees[leaf.tree].append(leaf.path)
+        cut = {item.refutation for item in self._certificate.cuts}
+        return [
+            gap
+            for number, paths in enumerate(trees)
+            if paths or number not in cut
+            for gap in find_gaps(self._program, paths)
+        ]
 
     def margin(self) -> float:
         """How far below zero a leaf's bound must be."""
@@ -212,46 +243,70 @@ class _Check:
             some = found[start : start + together]
             yield {box: number for number, box in enumerate(some)}, self._propagate(some)
 
-    def _parts(self, leaves: Sequence[_Leaf]) -> Iterator[Sequence[_Leaf]]:
+    def _slices(self, leaves: Sequence[_Leaf]) -> Iterator[Sequence[_Leaf]]:
         """Leaves of one table together, as many as memory allows."""
         together = max(1, SLICE_NUMBERS // self._program.widest)
-        for table in range(len(self._certificate.leaves)):
-            own = [leaf for leaf in leaves if leaf.table == table]
+        tables: list[list[_Leaf]] = [[] for _ in self._tables]
+        for leaf in leaves:
+            tables[leaf.table].append(leaf)
+        for own in tables:
             yield from (own[start : start + together] for start in range(0, len(own), together))
 
-    def _bound(self, part: Sequence[_Leaf], boxes: Mapping[Path, int], bounds: Bounds) -> FloatArray:
-        """Upper bounds of some leaves' combinations of atoms, ``-inf`` where a leaf's box is empty."""
-        output, table = self._program.output, self._certificate.leaves[part[0].table]
-        box = np.array([boxes[leaf.box] for leaf in part])
-        scenes = Scenes(self._program, [leaf.path for leaf in part])
-        largest = np.maximum(np.abs(bounds.lower[output]), np.abs(bounds.upper[output]))[box]
-        weights, constant, error = self._combinations(part, largest)
-        parts, cost = scenes.multiplied([leaf.multipliers for leaf in part], bounds, box)
-        if output in parts:
-            weights = weights + parts[output].toarray()
-            error = error + slack((np.abs(weights) * largest).sum(axis=1), 2)
-        parts[output] = sparse.csr_matrix(weights)
-        chosen = np.array([leaf.row for leaf in part])
-        rows = Rows(parts, constant, error + cost, box, table.slopes, chosen, scenes.winners)
+    def _part_of(self, some: Sequence[_Leaf]) -> int | None:
+        """The part that leaves of one table are of, None where they are of refutations."""
+        part = some[0].table - len(self._certificate.leaves)
+        return None if part < 0 else part
+
+    def _bound(
+        self, some: Sequence[_Leaf], boxes: Mapping[Path, int], known: tuple[Bounds, Bounds]
+    ) -> FloatArray:
+        """Upper bounds of what some leaves are about, ``-inf`` where a leaf's box is empty.
+
+        Args:
+            some: leaves of one table.
+            boxes: by their cuts, rows of the bounds.
+            known: bounds in the boxes, and in the whole region.
+        """
+        bounds, root = known
+        table, part = self._tables[some[0].table], self._part_of(some)
+        box = np.array([boxes[leaf.box] for leaf in some])
+        scenes = Scenes(self._program, [leaf.path for leaf in some])
+        if part is None:
+            parts, constant, error = self._combinations(some, bounds, box)
+            joint = NO_JOINT
+        else:
+            parts = functions(self._program, self._parts[part], len(some))
+            constant, error = np.zeros(len(some)), np.zeros(len(some))
+            joint = self._joint_of(part, root)
+        constraints, cost = scenes.multiplied([leaf.multipliers for leaf in some], bounds, box)
+        error = error + cost + added(parts, constraints, bounds, box)
+        chosen = np.array([leaf.row for leaf in some])
+        rows = Rows(parts, constant, error, box, table.slopes, chosen, scenes.winners, joint)
         empty = np.asarray((bounds.lower[0] > bounds.upper[0]).any(axis=1))
         return np.where(empty[box], -np.inf, upper_bounds(self._program, bounds, rows))
 
+    def _joint_of(self, part: int, root: Bounds) -> Joint:
+        """The joint neurons of a part; parts of different cuts often have the same."""
+        chosen = self._parts[part].joint
+        key = chosen.tobytes()
+        if key not in self._joint:
+            self._joint[key] = joint_neurons(self._program, root, chosen)
+        return self._joint[key]
+
     def _combinations(
-        self, part: Sequence[_Leaf], largest: FloatArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """The leaves' convex combinations of atoms: weights (leaves, labels), constants, and rounding."""
-        weights, constant, error = np.zeros(largest.shape), np.zeros(len(part)), np.zeros(len(part))
-        for row, leaf in enumerate(part):
-            refutation = self._certificate.refutations[leaf.refutation]
-            clause, atoms = self._property.clauses[refutation.clause], list(refutation.atoms)
-            shares = self._certificate.leaves[leaf.table].shares[leaf.row, : len(atoms)]
-            # these numbers themselves are the weights; that they add up to 1 is needed for the margin only
-            shares = shares / shares.sum()
-            weights[row] = shares @ clause.weights[atoms]
-            constant[row] = shares @ clause.offsets[atoms]
-            size = np.abs(clause.weights[atoms]) @ largest[row] + np.abs(clause.offsets[atoms])
-            error[row] = slack(shares @ size, len(atoms) + len(largest[row]))
-        return weights, constant, error
+        self, some: Sequence[_Leaf], bounds: Bounds, box: IndexArray
+    ) -> tuple[dict[int, sparse.csr_matrix], FloatArray, FloatArray]:
+        """The leaves' convex combinations of atoms: weights of the logits, constants, and rounding."""
+        output, table = self._program.output, self._tables[some[0].table]
+        assert isinstance(table, Leaves)
+        largest = np.maximum(np.abs(bounds.lower[output]), np.abs(bounds.upper[output]))[box]
+        weights, constant, error = np.zeros(largest.shape), np.zeros(len(some)), np.zeros(len(some))
+        for row, leaf in enumerate(some):
+            refutation = self._certificate.refutations[leaf.tree]
+            clause, atoms = self._property.clauses[refutation.clause], refutation.atoms
+            shares = table.shares[leaf.row, : len(atoms)]
+            weights[row], constant[row], error[row] = combination(clause, atoms, shares, largest[row])
+        return {output: sparse.csr_matrix(weights)}, constant, error
 
 
 def _margin(program: Program, root: Bounds) -> float:
@@ -260,74 +315,3 @@ def _margin(program: Program, root: Bounds) -> float:
         tuple(map(Interval, (low[0] for low in root.lower), (high[0] for high in root.upper)))
     )
     return proof_margin(values, program.output)
-
-
-# --- does the certificate fit the problem ---------------------------------------------------------------
-
-
-def _check_fit(problem: Problem, certificate: Certificate) -> None:
-    network, clauses = problem.network, problem.property.clauses
-    for refutation in certificate.refutations:
-        _expect(0 <= refutation.clause < len(clauses), "a clause that there is not")
-        atoms, limit = refutation.atoms, clauses[refutation.clause].atoms
-        known = all(0 <= atom < limit for atom in atoms)
-        _expect(known and 0 < len(atoms) == len(set(atoms)), "atoms that there are not")
-    for leaves in certificate.leaves:
-        _check_leaves(certificate.refutations, leaves)
-    for single in certificate.inner.single:
-        _check_targets(network, single.targets)
-        _expect(single.slopes.rows == len(single.targets), "numbers of rows")
-    passes = sum(slopes.rows for slopes in certificate.inner.shared)
-    _expect(0 <= passes <= MOST_PASSES, "passes over inner values")
-    for slopes in (
-        *certificate.inner.shared,
-        *(single.slopes for single in certificate.inner.single),
-        *(leaves.slopes for leaves in certificate.leaves),
-    ):
-        _check_slopes(network, slopes)
-
-
-def _check_leaves(refutations: Sequence[Refutation], leaves: Leaves) -> None:
-    count, shares = len(leaves.shares), leaves.shares
-    _expect(leaves.refutation.shape == (count,) and leaves.slopes.rows == count, "numbers of leaves")
-    known = (leaves.refutation >= 0) & (leaves.refutation < len(refutations))
-    _expect(bool(known.all()), "a leaf of no refutation")
-    _expect(shares.ndim == 2 and _are_weights(shares), "weights of atoms")
-    used = np.array([len(refutations[number].atoms) for number in leaves.refutation.tolist()], dtype=np.int64)
-    _expect(bool((used <= shares.shape[1]).all()), "weights of atoms")
-    total = np.where(np.arange(shares.shape[1]) < used[:, None], shares, 0).sum(axis=1)
-    _expect(bool((total > 0).all()), "weights of atoms that are all zero")
-    _expect(leaves.lengths.shape == (count,) and bool((leaves.lengths >= 0).all()), "lengths of paths")
-    steps = int(leaves.lengths.sum())
-    _expect(leaves.steps.shape == (steps, 3) and leaves.cuts.shape == (steps,), "paths")
-    _expect(leaves.multipliers.ndim == 1 and _are_weights(leaves.multipliers), "multipliers")
-
-
-def _are_weights(numbers: NDArray[np.floating]) -> bool:
-    return bool((np.isfinite(numbers) & (numbers >= 0)).all())
-
-
-def _check_targets(network: Network, targets: IndexArray) -> None:
-    _expect(targets.ndim == 2 and targets.shape[1] == 3, "single bounds")
-    for value, element, side in targets.tolist():
-        fits = 1 <= value <= len(network.operators) and side in (0, 1)
-        _expect(fits and 0 <= element < int(np.prod(network.shape_of(value))), "single bounds")
-
-
-def _check_slopes(network: Network, slopes: Slopes) -> None:
-    relus = {
-        number: int(np.prod(operator.shape))
-        for number, operator in enumerate(network.operators, start=1)
-        if isinstance(operator, Relu)
-    }
-    pools = {
-        number: operator.windows.shape
-        for number, operator in enumerate(network.operators, start=1)
-        if isinstance(operator, MaxPool)
-    }
-    slopes.check(relus, pools)
-
-
-def _expect(fits: bool, what: str) -> None:
-    if not fits:
-        raise InputError(f"the certificate is damaged or of another network ({what}); write it again")

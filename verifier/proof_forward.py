@@ -36,10 +36,13 @@ class Inner:
     Attributes:
         shared: slopes with which every bound that matters is computed again, once per row of each table.
         single: bounds that are improved one by one.
+        plain: whether the default slopes improve them too. Where they do, lines move, and what was proved with the
+            shared slopes alone may be missed: bounds by lines are not monotone in the bounds that lines hang on.
     """
 
     shared: tuple[Slopes, ...] = ()
     single: tuple[Single, ...] = ()
+    plain: bool = True
 
 
 def propagate(
@@ -113,12 +116,12 @@ class _Wanted:
 
 
 def _tighten(program: Program, number: int, bounds: Bounds, wanted: NDArray[np.bool_], inner: Inner) -> None:
-    """Improve the bounds of a value in place: by default slopes, by shared ones, and by those of single bounds."""
+    """Improve the bounds of a value in place: by default slopes if so, shared ones, and those of single bounds."""
     box, element = np.nonzero(wanted)
     boxes, elements, sides = np.tile(box, 2), np.tile(element, 2), np.repeat([1, 0], len(box))
     jobs = [
         _Wanted(boxes, elements, sides, slopes, np.full(len(sides), row))
-        for slopes in (Slopes(1), *inner.shared)
+        for slopes in (*([Slopes(1)] if inner.plain else []), *inner.shared)
         for row in range(slopes.rows)
     ]
     every = np.arange(len(wanted))

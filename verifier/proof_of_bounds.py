@@ -1,5 +1,7 @@
 """Certificates of linear bounds, as synthesis keeps them, in the form that the independent checker proves."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..errors import InputError
@@ -9,6 +11,7 @@ from .network import Network
 from .operators import FloatArray, MaxPool, Relu
 from .problem import Problem
 from .proof_certificate import Certificate
+from .proof_checker import check_certificate
 from .proof_forward import Inner, propagate
 from .proof_program import Program
 from .proof_record import Recorder, leaf_table, pool_slopes
@@ -22,9 +25,22 @@ KEPT = np.uint32
 def proof_of(problem: Problem, certificate: BoundCertificate) -> Certificate:
     """The same slopes as a certificate of the problem's one clause, without a split.
 
+    Default slopes mostly tighten the inner bounds beyond those of the search, and now and then the lines that hang on
+    them prove less; what proves nothing with them is kept without them.
+
     Raises:
         InputError: when it does not fit the problem.
     """
+    shared = _checked(problem, certificate)
+    tighter = _recorded(problem, certificate, Inner((shared,)))
+    if not certificate.inner or check_certificate(problem, tighter).proved:
+        return tighter
+    searched = _recorded(problem, certificate, Inner((shared,), plain=False))
+    return searched if check_certificate(problem, searched).proved else tighter
+
+
+def _checked(problem: Problem, certificate: BoundCertificate) -> Slopes:
+    """See that a certificate fits the problem; its slopes for inner bounds."""
     (clause,) = problem.property.clauses
     if not certificate.subsets:
         raise InputError("the certificate refutes nothing; write it again")
@@ -34,25 +50,27 @@ def proof_of(problem: Problem, certificate: BoundCertificate) -> Certificate:
         certificate.check_shapes(problem.network)
     except (LookupError, ValueError) as error:
         raise InputError(f"the certificate does not fit the network ({error}); write it again") from None
+    return Slopes(1, _relu_slopes(certificate.inner, 1)) if certificate.inner else Slopes(0)
+
+
+def _recorded(problem: Problem, certificate: BoundCertificate, inner: Inner) -> Certificate:
     rows = len(certificate.subsets)
-    shared = Slopes(1, _relu_slopes(certificate.inner, 1)) if certificate.inner else Slopes(0)
-    values = _values(problem, shared)
+    values = _values(problem, inner)
     pool = {
         int(number): _pool_slopes(problem, values, certificate, number) for number in certificate.thresholds
     }
     recorder = Recorder()
-    recorder.share(shared)
     numbers = [recorder.refute(0, subset) for subset in certificate.subsets]
     shares = [row[: len(subset)] for row, subset in zip(certificate.shares, certificate.subsets, strict=True)]
     slopes = Slopes(rows, _relu_slopes(certificate.relu, rows), pool)
     recorder.add_leaves(leaf_table(numbers, shares, slopes))
-    return recorder.certificate(problem)
+    return replace(recorder.certificate(problem), inner=inner)
 
 
-def _values(problem: Problem, shared: Slopes) -> ValueBounds:
+def _values(problem: Problem, inner: Inner) -> ValueBounds:
     region = problem.region
     box = region.lower.reshape(1, -1), region.upper.reshape(1, -1)
-    bounds = propagate(Program.of(problem.network), *box, Inner((shared,)))
+    bounds = propagate(Program.of(problem.network), *box, inner)
     pairs = zip(bounds.lower, bounds.upper, strict=True)
     return ValueBounds(tuple(Interval(low[0], high[0]) for low, high in pairs))
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .cover import is_proved
 from .operators import FloatArray
 from .problem import Problem
-from .proof_certificate import Certificate, Leaves, Path, Refutation, question_digest
+from .proof_certificate import Certificate, Cut, Leaves, Path, Refutation, SubProblems, question_digest
 from .proof_forward import Inner, Single
 from .proof_slopes import LEVELS, IndexArray, PoolSlopes, ReluSlopes, Slopes
 from .property import Property
@@ -22,6 +22,7 @@ class Recorder:
         """Start without any."""
         self._refutations: list[Refutation] = []
         self._leaves: list[Leaves] = []
+        self._cuts: list[Cut] = []
         self._shared: list[Slopes] = []
         self._single: list[Single] = []
 
@@ -33,6 +34,10 @@ class Recorder:
     def add_leaves(self, leaves: Leaves) -> None:
         """Keep a table of leaves."""
         self._leaves.append(leaves)
+
+    def add_cut(self, cut: Cut) -> None:
+        """Keep a refutation by parts."""
+        self._cuts.append(cut)
 
     def share(self, slopes: Slopes) -> None:
         """Keep slopes with which all inner bounds are to be improved, one pass per row."""
@@ -56,7 +61,8 @@ class Recorder:
     def certificate(self, problem: Problem) -> Certificate:
         """All of it as a certificate of the problem."""
         inner = Inner(tuple(self._shared), tuple(self._single))
-        return Certificate(question_digest(problem), tuple(self._refutations), tuple(self._leaves), inner)
+        refutations, leaves = tuple(self._refutations), tuple(self._leaves)
+        return Certificate(question_digest(problem), refutations, leaves, inner, tuple(self._cuts))
 
 
 def leaf_table(
@@ -81,13 +87,21 @@ def leaf_table(
     table = np.zeros((count, widest))
     for row, item in enumerate(shares):
         table[row, : len(item)] = item
-    decisions = [decision for path in paths or () for decision in path]
+    own = sub_problems(paths or [()] * count, multipliers, slopes)
+    numbers = np.array(refutations, dtype=np.int64)
+    return Leaves(own.lengths, own.steps, own.cuts, own.multipliers, own.slopes, numbers, table)
+
+
+def sub_problems(
+    paths: Sequence[Path], multipliers: Sequence[FloatArray] | None = None, slopes: Slopes | None = None
+) -> SubProblems:
+    """A table of sub-problems (see :class:`SubProblems`), with what :func:`leaf_table` says of its arguments."""
+    decisions = [decision for path in paths for decision in path]
     steps = np.array([decision[:3] for decision in decisions], dtype=np.int64).reshape(-1, 3)
     cuts = np.array([decision.cut for decision in decisions], dtype=np.float64)
-    lengths = np.array([len(path) for path in paths] if paths else [0] * count, dtype=np.int64)
+    lengths = np.array([len(path) for path in paths], dtype=np.int64)
     factors = np.concatenate([np.zeros(0), *(multipliers or ())]).astype(np.float32)
-    numbers = np.array(refutations, dtype=np.int64)
-    return Leaves(numbers, table, lengths, steps, cuts, factors, slopes or Slopes(count))
+    return SubProblems(lengths, steps, cuts, factors, slopes or Slopes(len(paths)))
 
 
 def pool_slopes(

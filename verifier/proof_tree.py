@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from .operators import FloatArray
-from .proof_certificate import Decision, Leaves, Path, Side
+from .proof_certificate import Decision, Path, Side, SubProblems
 from .proof_maxima import PADDING, UNDECIDED, ZERO_WINS, IndexArray, Maxima
 from .proof_program import Bounds, Program
 from .proof_rounding import slack
@@ -37,21 +37,21 @@ class Gap:
         return box_of(self.path)
 
 
-def read_paths(program: Program, leaves: Leaves) -> list[Path]:
-    """The leaves' paths.
+def read_paths(program: Program, table: SubProblems) -> list[Path]:
+    """The paths of sub-problems.
 
     Raises:
         UncoveredError: when a decision makes no sense for the network.
     """
-    cuts = leaves.cuts.tolist()
-    steps = leaves.steps.tolist()
+    cuts = table.cuts.tolist()
+    steps = table.steps.tolist()
     decisions = [
         Decision(value, place, side, cut) for (value, place, side), cut in zip(steps, cuts, strict=True)
     ]
     for decision in set(decisions):
         if not _is_possible(program, decision):
             raise UncoveredError(f"a decision about value {decision.value} that there is not")
-    ends = np.cumsum(leaves.lengths).tolist()
+    ends = np.cumsum(table.lengths).tolist()
     return [tuple(decisions[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
@@ -110,7 +110,7 @@ def box_of(path: Iterable[Decision]) -> Path:
 
 
 def constraint_count(program: Program, path: Path) -> int:
-    """Number of constraints that the decisions of a path have (see :class:`Leaves`)."""
+    """Number of constraints that the decisions of a path have (see :class:`SubProblems`)."""
     steps = (program.steps[decision.value - 1] for decision in path if decision.value)
     return sum(step.windows.shape[1] for step in steps if isinstance(step, Maxima))
 

@@ -24,9 +24,7 @@ PARTS_TURN = 4
 class SetSearch:
     """Shows that a set of atoms never reaches zero together, or finds where it may; can be continued."""
 
-    def __init__(
-        self, bounding: Bounding, root: Domain, margin: float, settings: SearchSettings, *, in_parts: bool
-    ) -> None:
+    def __init__(self, bounding: Bounding, root: Domain, margin: float, settings: SearchSettings) -> None:
         """Start from the set without decisions.
 
         Args:
@@ -34,13 +32,12 @@ class SetSearch:
             root: the sub-problem.
             margin: how far below zero a bound must be to count.
             settings: of the searches.
-            in_parts: whether parts may be searched too; their proof has no leaves.
         """
-        whole = Search(bounding, root, margin, settings)
-        self._searches: list[Search | PartsSearch] = [whole]
-        if in_parts:
-            self._searches.append(PartsSearch(bounding, root, margin, settings))
-        self._going = list(self._searches)
+        self._searches: tuple[Search, PartsSearch] = (
+            Search(bounding, root, margin, settings),
+            PartsSearch(bounding, root, margin, settings),
+        )
+        self._going: list[Search | PartsSearch] = list(self._searches)
         self._turn, self._next = FIRST_TURN, 0
         self._bound = root.bound
         self._reasons: list[SearchEnd] = []

@@ -85,6 +85,7 @@ class WindowMaxima:
         # a pixel that stands twice in a row would be shared out twice; this also sorts
         self._matrix.sum_duplicates()
         windows = _windows(group, self._matrix)
+        self.nodes = tuple(nodes for nodes, _ in windows)
         copies = np.zeros(len(program.pixels) + 1)
         for _, pixels in windows:
             copies[pixels] += 1

@@ -6,8 +6,12 @@ import json
 import numpy as np
 import pytest
 from mlverify.cli.main import ExitCode
+from mlverify.verifier import max_engine, proof_files
 from mlverify.verifier.onnx_reader import load_network
+from mlverify.verifier.parts_search import PartsSearch
 from onnx_factory import dense_network
+from PIL import Image
+from soundness.grid_networks import OVERLAP, grid_network
 
 QUICK = ("--threads", "1", "--solver", "highs")
 
@@ -133,6 +137,48 @@ def test_cases_of_a_vnnlib_file(run, tmp_path):
     with np.load(tmp_path / "c.npz") as arrays:
         assert int(arrays["cases"]) == 2
     assert is_proved(run("check", tmp_path / "r.json", *QUICK))
+
+
+@pytest.fixture
+def in_parts(run, tmp_path, monkeypatch):
+    """A result that branch and bound in parts has proved, and what checks it."""
+    monkeypatch.setattr(max_engine, "SetSearch", PartsSearch)
+    network = grid_network(tmp_path / "n.onnx", OVERLAP, 2)
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 12), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "i.png")
+    asked = (network.path, tmp_path / "i.png", "--eps", "0.23", "--above", "1", "0")
+    outputs = ("--certificate", tmp_path / "c.npz", "-o", tmp_path / "r.json")
+    shown = run("verify", *asked, *outputs, *QUICK)
+    assert shown.exit_code == ExitCode.HOLDS, shown.stderr
+    assert "bab " in shown.stdout
+    return lambda: run("check", tmp_path / "r.json", *QUICK)
+
+
+def test_what_is_proved_in_parts(in_parts, tmp_path):
+    with np.load(tmp_path / "c.npz") as archive:
+        arrays = dict(archive)
+    assert len(arrays["case0/cuts"]) == 1
+    assert is_proved(in_parts())
+    price = "case0/cut0/part0/coefficients"
+    np.savez(tmp_path / "c.npz", **{**arrays, price: 2 * arrays[price]})
+    shown = in_parts()
+    assert shown.exit_code == ExitCode.BAD_INPUT
+    assert "its sha256 differs" in shown.stderr
+    document = json.loads((tmp_path / "r.json").read_text())
+    document["certificate"]["sha256"] = hashlib.sha256((tmp_path / "c.npz").read_bytes()).hexdigest()
+    (tmp_path / "r.json").write_text(json.dumps(document))
+    shown = in_parts()
+    assert "parts add up to" in shown.stderr
+    assert not is_proved(shown)
+
+
+def test_a_proof_that_no_check_would_read_is_not_written(verify, files, monkeypatch):
+    monkeypatch.setattr(proof_files, "MOST_BYTES", 1000)
+    shown = verify("0.02")
+    assert shown.exit_code == ExitCode.HOLDS
+    assert "larger than `check` reads" in shown.stderr
+    assert not (files / "c.npz").exists()
+    assert json.loads((files / "r.json").read_text())["certificate"] is None
 
 
 def test_a_checker_that_reads_another_network_is_noticed(verify, check, files, monkeypatch):

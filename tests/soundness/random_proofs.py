@@ -8,11 +8,11 @@ import numpy as np
 from mlverify.verifier.operators import FloatArray
 from mlverify.verifier.problem import Problem
 from mlverify.verifier.proof_affine import Affine
-from mlverify.verifier.proof_certificate import Certificate, Decision, Path, Side
+from mlverify.verifier.proof_certificate import Certificate, Cut, Decision, Part, Path, Side
 from mlverify.verifier.proof_forward import Inner, Single, propagate
 from mlverify.verifier.proof_maxima import PADDING, ZERO_WINS, Maxima
 from mlverify.verifier.proof_program import Bounds, Program
-from mlverify.verifier.proof_record import Recorder, leaf_table, pool_slopes
+from mlverify.verifier.proof_record import Recorder, leaf_table, pool_slopes, sub_problems
 from mlverify.verifier.proof_slopes import ReluSlopes, Slopes
 
 
@@ -43,12 +43,61 @@ class RandomProofs:
                 multipliers = [self.multipliers(path) for path in paths]
                 slopes = self.slopes(len(paths))
                 recorder.add_leaves(leaf_table([refutation] * len(paths), shares, slopes, paths, multipliers))
+        return self._with_inner(recorder)
+
+    def cut_certificate(self, depth: int, parts: int, *, complete: bool = True) -> Certificate:
+        """The same by parts: random functions of all values, each with a random tree and random windows."""
+        recorder = Recorder()
+        for number, clause in enumerate(self.problem.property.clauses):
+            for atoms in self._sets(clause.atoms, clause.needed):
+                refutation, shares = recorder.refute(number, atoms), self.rng.random(len(atoms)) + 0.01
+                row = shares / shares.sum() @ clause.weights[atoms]
+                found = [self.part(row, depth, complete=complete) for _ in range(parts)]
+                recorder.add_cut(Cut(refutation, shares, tuple(found)))
+        return self._with_inner(recorder)
+
+    def part(self, row: FloatArray, depth: int, *, complete: bool = True) -> Part:
+        """Some of a function of the logits, and terms at random places; a tree, and ReLUs by windows."""
+        output = self.program.output
+        terms: dict[tuple[int, int], float] = {}
+        if self.rng.integers(2):
+            share = float(self.rng.choice([0.5, 1.0]))
+            terms = {(output, label): share * weight for label, weight in enumerate(row.tolist())}
+        for _ in range(int(self.rng.integers(0, 8))):
+            value = int(self.rng.integers(len(self.program.sizes)))
+            place = value, int(self.rng.integers(self.program.sizes[value]))
+            terms[place] = float(self.rng.normal() * 10.0 ** self.rng.integers(-12, 1))
+        joint = self._joint()
+        for value, neuron, _ in joint[self.rng.random(len(joint)) < 0.7].tolist():
+            terms[value, neuron] = float(self.rng.normal())
+        paths = self.tree(depth, complete=complete)
+        multipliers = [self.multipliers(path) for path in paths]
+        places = np.array(list(terms), dtype=np.int64).reshape(-1, 2)
+        coefficients = np.array(list(terms.values()), dtype=np.float64)
+        tree = sub_problems(paths, multipliers, self.slopes(len(paths)))
+        return Part(places, coefficients, joint, tree)
+
+    def _joint(self) -> np.ndarray:
+        """ReLUs over affine functions of the input, in windows of at most three."""
+        relaxed, rows = self.program.relaxed(), []
+        for value, step in enumerate(self.program.steps, start=1):
+            if isinstance(step, Maxima) and step.relu and step.source not in relaxed:
+                chosen = np.flatnonzero(self.rng.random(len(step.windows)) < self.rng.choice([0.0, 0.3, 0.9]))
+                rows += [(value, int(neuron)) for neuron in self.rng.permutation(chosen)]
+        return np.array([(*row, number // 3) for number, row in enumerate(rows)], dtype=np.int64).reshape(
+            -1, 3
+        )
+
+    def _with_inner(self, recorder: Recorder) -> Certificate:
+        """What is recorded with bounds of inner values improved here and there."""
         if self.rng.integers(2):
             recorder.share(self.slopes(int(self.rng.integers(1, 3))))
         if self.rng.integers(2):
             targets = self._targets(4)
             recorder.improve(Single(targets, self.slopes(len(targets))))
-        return recorder.certificate(self.problem)
+        certificate = recorder.certificate(self.problem)
+        inner = replace(certificate.inner, plain=bool(self.rng.integers(4)))
+        return replace(certificate, inner=inner)
 
     def _sets(self, atoms: int, needed: int) -> list[list[int]]:
         """All cyclic windows of atoms; enough for the few atoms of tests, not always a proof."""
@@ -201,6 +250,7 @@ def tampered(rng: np.random.Generator, arrays: Mapping[str, np.ndarray], name: s
         lambda: array.astype(np.int64),
         lambda: np.full(array.shape, "text"),
         lambda: array[None],
+        lambda: array.reshape(-1)[:1].sum().astype(array.dtype),
         lambda: np.zeros_like(array),
     ]
     if array.dtype.kind == "f":

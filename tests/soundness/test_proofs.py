@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ from mlverify.errors import InputError, ModelFormatError
 from mlverify.verifier.linear_bounds import LinearBounds
 from mlverify.verifier.onnx_reader import load_network
 from mlverify.verifier.problem import Problem
+from mlverify.verifier.proof_certificate import Certificate
 from mlverify.verifier.proof_checker import check_certificate, leaf_bounds
 from mlverify.verifier.proof_files import read_certificates, write_certificates
 from mlverify.verifier.proof_maxima import pool_lines, relu_lines
@@ -230,7 +232,9 @@ def line_at(slope, shift, point) -> Fraction:
 # --- false statements -----------------------------------------------------------------------------------
 
 
-def search_for_acceptance(seed: int, folder: Path, rounds: int) -> int:
+def search_for_acceptance(
+    seed: int, folder: Path, rounds: int, make: Callable[[RandomProofs, np.random.Generator], Certificate]
+) -> int:
     """Offer random and tampered certificates for a statement that a point of the region refutes."""
     true = random_problem(seed, folder, 0.05)
     rng = np.random.default_rng(seed)
@@ -246,7 +250,7 @@ def search_for_acceptance(seed: int, folder: Path, rounds: int) -> int:
     path = folder / "certificate.npz"
     for _ in range(rounds):
         proofs = RandomProofs.of(rng, true)
-        certificate = proofs.certificate(int(rng.integers(0, 4)), complete=bool(rng.integers(2)))
+        certificate = make(proofs, rng)
         write_certificates(path, [certificate])
         with np.load(path) as archive:
             arrays = dict(archive)
@@ -263,15 +267,31 @@ def search_for_acceptance(seed: int, folder: Path, rounds: int) -> int:
     return accepted
 
 
+def by_trees(proofs: RandomProofs, rng: np.random.Generator) -> Certificate:
+    return proofs.certificate(int(rng.integers(0, 4)), complete=bool(rng.integers(2)))
+
+
+def by_parts(proofs: RandomProofs, rng: np.random.Generator) -> Certificate:
+    return proofs.cut_certificate(
+        int(rng.integers(0, 3)), int(rng.integers(0, 4)), complete=bool(rng.integers(2))
+    )
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_no_false_statement_is_accepted(seed, tmp_path):
-    search_for_acceptance(seed, tmp_path, 1)
+    search_for_acceptance(seed, tmp_path, 1, by_trees)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 5])
+def test_no_false_statement_is_accepted_by_parts(seed, tmp_path):
+    search_for_acceptance(seed, tmp_path, 1, by_parts)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("make", "rounds"), [(by_trees, 10), (by_parts, 3)])
 @pytest.mark.parametrize("seed", range(100, 140))
-def test_no_false_statement_is_accepted_in_a_longer_search(seed, tmp_path):
-    search_for_acceptance(seed, tmp_path, 10)
+def test_no_false_statement_is_accepted_in_a_longer_search(seed, make, rounds, tmp_path):
+    search_for_acceptance(seed, tmp_path, rounds, make)
 
 
 def test_the_checker_needs_no_torch():

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,50 +25,9 @@ from mlverify.verifier.parts_search import PartsSearch
 from mlverify.verifier.property import top_k
 from mlverify.verifier.region import Region
 from mlverify.verifier.set_search import SetSearch
-from onnx import helper
-from onnx_factory import write_graph
+from soundness.grid_networks import OVERLAP, POOLED, TILES, grid_network, question
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-# (kernel, stride) of the two convolutions over 12 x 12 pixels: blocks of their own, and blocks that overlap.
-TILES, OVERLAP, POOLED = ((2, 2), (3, 3)), ((3, 2), (2, 2)), ((3, 1), (2, 2))
-
-
-def grid_network(path, layers, seed, *, pool=False):
-    generator = np.random.default_rng(seed)
-    nodes, constants, value, side, channels = [], {}, "input", 12, 1
-    for number, (kernel, stride) in enumerate(layers):
-        after = 3 + number
-        shape = (after, channels, kernel, kernel)
-        constants[f"w{number}"] = (generator.normal(size=shape) / kernel).astype(np.float32)
-        constants[f"b{number}"] = (generator.normal(size=after) / 4).astype(np.float32)
-        nodes.append(
-            helper.make_node(
-                "Conv", [value, f"w{number}", f"b{number}"], [f"c{number}"], strides=[stride, stride]
-            )
-        )
-        value, channels, side = f"c{number}", after, (side - kernel) // stride + 1
-        if pool and number == 1:
-            nodes.append(
-                helper.make_node("MaxPool", [value], ["pooled"], kernel_shape=[2, 2], strides=[2, 2])
-            )
-            value, side = "pooled", (side - 2) // 2 + 1
-        else:
-            nodes.append(helper.make_node("Relu", [value], [f"r{number}"]))
-            value = f"r{number}"
-    constants["shape"] = np.array([1, -1], dtype=np.int64)
-    nodes.append(helper.make_node("Reshape", [value, "shape"], ["flat"]))
-    constants["wo"] = generator.normal(size=(4, channels * side * side)).astype(np.float32)
-    constants["bo"] = generator.normal(size=4).astype(np.float32)
-    nodes.append(helper.make_node("Gemm", ["flat", "wo", "bo"], ["output"], transB=1))
-    return load_network(write_graph(path, nodes, constants, (1, 12, 12), 4, batch=1))
-
-
-def question(network, seed, epsilon):
-    generator = np.random.default_rng(seed)
-    image = generator.random(network.input_shape).astype(np.float32)
-    with torch.no_grad():
-        target = int(network.module()(torch.tensor(image)[None])[0].argmax())
-    return Region.linf(image, epsilon), top_k(4, target, 1 + seed % 2)
 
 
 def programs(tmp_path, layers, seed, epsilon, *, pool=False):
@@ -171,7 +129,7 @@ def test_trees_of_parts_add_up_where_one_tree_multiplies():
     whole = Search(bounding, root, margin, SearchSettings()).run(Budget.of_seconds(60))
     assert parts.end is whole.end is SearchEnd.REFUTED
     assert parts.domains < whole.domains / 2
-    both = SetSearch(bounding, root, margin, SearchSettings(), in_parts=True).run(Budget.of_seconds(60))
+    both = SetSearch(bounding, root, margin, SearchSettings()).run(Budget.of_seconds(60))
     assert both.end is SearchEnd.REFUTED
     assert both.bound < -margin
 
@@ -179,7 +137,7 @@ def test_trees_of_parts_add_up_where_one_tree_multiplies():
 def test_turns_stop_and_go_on(tmp_path):
     *_, program = programs(tmp_path, POOLED, 0, 0.1, pool=True)
     bounding = Bounding(program)
-    search = SetSearch(bounding, bounding.roots([[0]])[0], 1e-6, SearchSettings(), in_parts=True)
+    search = SetSearch(bounding, bounding.roots([[0]])[0], 1e-6, SearchSettings())
     assert search.run(Budget.of_seconds(0)).end is SearchEnd.STOPPED
     found = search.run(Budget.of_seconds(2))
     assert found.domains == search.seen > 0
@@ -200,7 +158,7 @@ def test_two_runs_do_the_same(tmp_path):
     runs = []
     for _ in range(2):
         bounding = Bounding(program)
-        search = SetSearch(bounding, bounding.roots([[1]])[0], 1e-6, SearchSettings(), in_parts=True)
+        search = SetSearch(bounding, bounding.roots([[1]])[0], 1e-6, SearchSettings())
         found = search.run(Budget())
         runs.append((found.end, found.domains, found.bound))
     assert runs[0] == runs[1]
@@ -220,7 +178,7 @@ class Breaking(Budget):
         super().__init__(cancelled=cancelled)
 
 
-@pytest.mark.parametrize("kind", [Search, PartsSearch, partial(SetSearch, in_parts=True)])
+@pytest.mark.parametrize("kind", [Search, PartsSearch, SetSearch])
 @pytest.mark.parametrize("times", [1, 2, 6, 103, 106])
 def test_what_was_broken_off_proves_nothing(tmp_path, kind, times):
     """The atom reaches zero: whatever a break loses, no later run may refute it."""
