@@ -26,6 +26,9 @@ from .patches import framed
 from .relaxation import PoolLines, ReluLines, pool_lines, relu_lines
 from .torch_network import TorchNetwork
 
+# Products of one image each are slower than one product of all where images have fewer places than this.
+FEW_POSITIONS = 32
+
 
 class DenseBackward:
     """Steps through the operators of one network.
@@ -104,7 +107,8 @@ class DenseBackward:
         flat = rows.reshape(batch * count, *rows.shape[2:])
         weight = self._module.array("weight", position)
         top, left, bottom, right = operator.padding
-        if (top, left) == (bottom, right) and operator.groups == 1 and not _tiles(operator):
+        few = _tiles(operator) and flat[0, 0].numel() < FEW_POSITIONS
+        if (top, left) == (bottom, right) and operator.groups == 1 and not few:
             # one product for all images and one pass that adds up and crops
             spread = weight.flatten(1).T @ flat.flatten(2)
             kernel = weight.shape[2:]

@@ -31,6 +31,7 @@ from .operators import (
 )
 from .region import Region
 from .shallow_backward import ShallowBackward
+from .tiled_input import CACHED_NUMBERS, TiledInput
 from .torch_network import TorchNetwork
 from .wanted_bounds import wanted_bounds
 
@@ -41,9 +42,6 @@ WIDENING = {torch.float64: 1e-10, torch.float32: 2e-6}
 SATURATED = 1e-9
 # Dense rows go backward in slices whose largest intermediate tensor has about this many numbers (256 MB in float64).
 DENSE_NUMBERS = 32_000_000
-# Rows of scores go backward for so many regions together that the largest tensor has about this many numbers at most:
-# it then stays in the cache between two steps.
-CACHED_NUMBERS = 250_000
 
 
 class LinearBounds:
@@ -61,6 +59,7 @@ class LinearBounds:
         self._dense = DenseBackward(self.module)
         self.local = LocalBackward(self.module)
         self._shallow = ShallowBackward(self.module)
+        self._tiled = TiledInput.of(self.module)
 
     def box(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds (batch, *input_shape) of some regions as tensors."""
@@ -236,6 +235,9 @@ class LinearBounds:
             regions = max(1, CACHED_NUMBERS // (widest * rows.shape[1]))
             if regions < bounds.batch:
                 return self._upper_in_slices(number, rows, bounds, regions)
+        if self._tiled is not None and number:
+            coefficients, total = self._back(number, rows, bounds, free or Freedom(), 1)
+            return total + self._tiled.upper(coefficients, bounds.lower[0], bounds.upper[0])
         coefficients, total = self.to_input(number, rows, bounds, free)
         centre = (bounds.lower[0] + bounds.upper[0]).flatten(1) / 2
         radius = (bounds.upper[0] - bounds.lower[0]).flatten(1) / 2
@@ -269,10 +271,21 @@ class LinearBounds:
             free: parameters of the relaxations.
             seen: receives the coefficients on every value that the bound went through, if given.
         """
-        free = free or Freedom()
+        return self._back(number, rows, bounds, free or Freedom(), 0, seen)
+
+    def _back(
+        self,
+        number: int,
+        rows: Tensor,
+        bounds: Bounds,
+        free: Freedom,
+        last: int,
+        seen: dict[int, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The same in terms of value ``last``, through which every way to the input has to go."""
         total = rows.new_zeros(rows.shape[:2])
         pending = {number: rows}
-        for value in range(number, 0, -1):
+        for value in range(number, last, -1):
             coefficients = pending.pop(value, None)
             if coefficients is None:
                 continue
@@ -283,7 +296,7 @@ class LinearBounds:
             total = total + constant
             for source, part in zip(operator.inputs, parts, strict=True):
                 pending[source] = pending[source] + part if source in pending else part
-        inputs = pending.get(0)
-        if inputs is None:
-            inputs = rows.new_zeros(*rows.shape[:2], *self.network.input_shape)
-        return inputs, total
+        found = pending.get(last)
+        if found is None:
+            found = rows.new_zeros(*rows.shape[:2], *self.network.shape_of(last))
+        return found, total

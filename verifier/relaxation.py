@@ -29,15 +29,17 @@ def relu_lines(lower: Tensor, upper: Tensor, negative_slope: float, free: Tensor
         free: position of the lower slope of unstable neurons between ``negative_slope`` (0) and 1 (1);
             None picks the end with the smaller area.
     """
-    active, inactive = lower >= 0, upper <= 0
-    unstable = ~(active | inactive)
-    width = torch.where(unstable, upper - lower, torch.ones_like(upper))
-    chord = (upper - negative_slope * lower) / width
-    stable = torch.where(active, torch.ones_like(upper), torch.full_like(upper, negative_slope))
+    # what is not a number counts as open, and makes the lines none either
+    unstable = ~((lower >= 0) | (upper <= 0))
+    # also right where the sign is not open: one of both ends has the smaller area then
+    end = (lower + upper > 0).to(upper.dtype)
+    chord = (upper - negative_slope * lower) / torch.where(unstable, upper - lower, 1.0)
+    stable = end if negative_slope == 0 else negative_slope + (1.0 - negative_slope) * end
     upper_slope = torch.where(unstable, chord, stable)
-    upper_shift = torch.where(unstable, (negative_slope - chord) * lower, torch.zeros_like(upper))
-    position = (upper > -lower).to(upper.dtype) if free is None else free
-    slope = negative_slope + (1.0 - negative_slope) * position
+    upper_shift = torch.where(unstable, (negative_slope - chord) * lower, 0.0)
+    if free is None:
+        return ReluLines(stable, upper_slope, upper_shift)
+    slope = negative_slope + (1.0 - negative_slope) * free
     return ReluLines(torch.where(unstable, slope, stable), upper_slope, upper_shift)
 
 
