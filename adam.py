@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 _TINY = 1e-8
+# How much of the mean and of the mean square every step keeps.
+AVERAGES = (0.9, 0.95)
 
 
 class Adam:
     """Moments of some parameters, which are changed in place."""
 
     def __init__(
-        self, groups: Sequence[tuple[Sequence[Tensor], float]], averages: tuple[float, float] = (0.9, 0.95)
+        self, groups: Sequence[tuple[Sequence[Tensor], float]], averages: tuple[float, float] = AVERAGES
     ) -> None:
         """Start from zero moments.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from .bound_types import Bounds
 from .budget import Budget
 from .cover import AtomSet, is_proved
-from .descent import descended
+from .descent import BRISK, PATIENT, descended
 from .interval import Interval, ValueBounds
 from .linear_bounds import LinearBounds
 from .margins import PROOF_MARGIN, proof_margin
@@ -21,8 +22,6 @@ from .region import Region
 
 # Start of a convex combination: the atom with the lowest bound has weight 1 before normalisation, the others this.
 SHARE_OF_OTHERS = 0.05
-# Steps on the lines of one region; later ones gain little.
-ROOT_STEPS = 40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,18 +92,39 @@ class BoundsEngine:
             return self.linear.propagate(*self.linear.box([region]))
 
     def descend(
-        self, region: Region, question: Property, known: BoundsOutcome, budget: Budget
+        self, question: Property, known: BoundsOutcome, budget: Budget, *, brisk: bool = False
     ) -> BoundsOutcome:
-        """The same with optimised lines for every clause that ``known`` leaves open; inner bounds stay."""
-        with torch.no_grad():
-            bounds = self.propagated(region)
+        """The same with optimised lines for every clause that ``known`` leaves open; inner bounds stay.
+
+        Args:
+            question: the property.
+            known: bounds over the region.
+            budget: checked before every step.
+            brisk: few long steps, found in float32, in place of many.
+        """
+        bounds = self._tensors(known.values)
+        pace, search = (BRISK, self._fast) if brisk else (PATIENT, None)
         uppers = [
             said.atom_upper
             if said.proved
-            else np.fmin(said.atom_upper, descended(self.linear, clause, bounds, ROOT_STEPS, budget)[0])
+            else np.fmin(said.atom_upper, descended(self.linear, clause, bounds, pace, budget, search)[0])
             for clause, said in zip(question.clauses, known.clauses, strict=True)
         ]
-        return self.judge(question, bounds.numpy(), uppers)
+        return self.judge(question, known.values, uppers)
+
+    @cached_property
+    def _fast(self) -> LinearBounds:
+        return LinearBounds(self.linear.network, torch.float32, str(self.linear.device))
+
+    def _tensors(self, values: ValueBounds) -> Bounds:
+        """Bounds of one region."""
+        pairs = [(item.lower, item.upper) for item in values.values]
+        lowers, uppers = zip(*pairs, strict=True)
+        tensor = self.linear.tensor
+        return Bounds(
+            tuple(tensor(item).unsqueeze(0) for item in lowers),
+            tuple(tensor(item).unsqueeze(0) for item in uppers),
+        )
 
     def _atom_upper(self, clause: Clause, bounds: Bounds) -> FloatArray:
         rows = self.linear.tensor(clause.weights).unsqueeze(0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..adam import Adam
+from ..adam import AVERAGES, Adam
 from .bound_types import Bounds, Freedom
 from .curves import CurveFreedom, initial_curve_freedom
 from .linear_bounds import LinearBounds
@@ -72,10 +72,15 @@ class FreeSlopes:
         """Parameters without a range."""
         return [pool.weights for pool in self.rows.pool.values()]
 
-    def optimiser(self, speed: float = 1.0, *others: tuple[Sequence[Tensor], float]) -> Adam:
+    def optimiser(
+        self,
+        speed: float = 1.0,
+        *others: tuple[Sequence[Tensor], float],
+        averages: tuple[float, float] = AVERAGES,
+    ) -> Adam:
         """Adam over all of them, and over ``others`` at rates of their own."""
         own = [(self.positions(), speed * POSITION_RATE), (self.weights(), speed * WEIGHT_RATE)]
-        return Adam([*own, *others])
+        return Adam([*own, *others], averages)
 
     def clamp(self) -> None:
         """Put positions back into [0, 1]: any value there gives valid bounds, none outside does."""

@@ -18,7 +18,7 @@ from .bound_types import Bounds
 from .box_proof import BoxProof
 from .budget import Budget
 from .cover import is_proved
-from .descent import descended
+from .descent import BRISK, descended
 from .linear_bounds import LinearBounds
 from .margins import ROUNDING, proof_margin
 from .narrowing import narrowed
@@ -34,7 +34,6 @@ BATCH = 512
 BATCH_NUMBERS = 1_000_000
 # Gradient steps on the lines of a box that is still open cost about as much as bounding it. They go on as long as they
 # close this share of the boxes (recent ones count most), and are tried again every so many batches.
-STEPS = 5
 CLOSING_SHARE = 0.25
 FORGETTING = 0.8
 RETRY = 8
@@ -278,7 +277,7 @@ class InputSplit:
         pays = self._closed_by_steps >= CLOSING_SHARE * self._stepped
         if not len(left) or not (pays or self._turn % RETRY == 0):
             return atoms, proved
-        lowered = descended(self._linear, clause, bounds.select(left), STEPS, budget)
+        lowered = descended(self._linear, clause, bounds.select(left), BRISK, budget)
         atoms, proved = atoms.copy(), proved.copy()
         atoms[left] = np.minimum(atoms[left], lowered)
         proved[left] = _proved(clause, atoms[left], margin)

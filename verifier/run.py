@@ -120,9 +120,8 @@ class Run:
             return None
         started = time.monotonic()
         if self._curves:
-            region, question = self._problem.region, self._problem.property
             self._account.known = self._verifier.bounds.descend(
-                region, question, self._account.known, self._budget
+                self._problem.property, self._account.known, self._budget
             )
             return self._after_bounds("bounds/alpha-crown", started)
         self._branchings = [

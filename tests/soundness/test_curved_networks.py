@@ -82,7 +82,7 @@ def check_tie(seed: int, folder: Path) -> None:
     engine = BoundsEngine(network)
     first = engine.crown(region, tied)
     assert not first.proved
-    assert not engine.descend(region, tied, first, Budget()).proved
+    assert not engine.descend(tied, first, Budget()).proved
     if 0 < moving_inputs(region) <= 4:
         split = InputSplit(engine.linear, region, tied.clauses)
         assert split.run(Budget.of_seconds(0.3)).end is not SplitEnd.PROVED
@@ -111,12 +111,13 @@ def test_many_more_verdicts(block, tmp_path):
     assert found.count(Verdict.UNKNOWN) < 0.3 * len(found)
 
 
+@pytest.mark.parametrize("brisk", (False, True))
 @pytest.mark.parametrize("seed", range(30))
-def test_better_lines_are_never_looser_and_never_too_low(seed, tmp_path):
+def test_better_lines_are_never_looser_and_never_too_low(seed, brisk, tmp_path):
     network, region, question, rng = random_case(seed, tmp_path)
     engine = BoundsEngine(network)
     first = engine.crown(region, question)
-    second = engine.descend(region, question, first, Budget())
+    second = engine.descend(question, first, Budget(), brisk=brisk)
     scores = logits_at(network, dense_points(rng, region))
     for clause, before, after in zip(question.clauses, first.clauses, second.clauses, strict=True):
         atoms = (scores @ clause.weights.T + clause.offsets).max(axis=0)
