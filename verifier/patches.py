@@ -116,9 +116,10 @@ class PatchConv:
         outside: (positions, places) 0 where the window leaves the convolution's output, else 1; None if it never does.
         bias: (places * channels,).
         weight: (channels, kernel_height * kernel_width * channels below) for single products.
-        targets: (places * kernel_height * kernel_width,) their places below; None when each has its own.
+        targets: (places * kernel_height * kernel_width * channels below,) the coefficients below that they are added to;
+            None when each has its own.
         bands: products for whole rows of the window, in place of the single ones; empty if those cost less.
-        places: number of places below.
+        width: number of coefficients below.
     """
 
     outside: Tensor | None
@@ -126,7 +127,7 @@ class PatchConv:
     weight: Tensor
     targets: Tensor | None
     bands: tuple[Band, ...]
-    places: int
+    width: int
 
     @classmethod
     def of(
@@ -147,11 +148,13 @@ class PatchConv:
         inside = torch.as_tensor(elements < conv.shape[1] * conv.shape[2], device=weight.device)
         flat = weight.permute(0, 2, 3, 1).flatten(1)
         own = bool(len(below.offsets) == number.size)
-        targets = None if own else torch.as_tensor(number.reshape(-1), device=weight.device)
-        places = len(below.offsets)
+        channels = weight.shape[1]
+        element = number.reshape(-1, 1) * channels + np.arange(channels)
+        targets = None if own else torch.as_tensor(element.reshape(-1), device=weight.device)
+        width = len(below.offsets) * channels
         bands = () if own else _bands(window, number, flat)
         outside = None if cut or bool(inside.all()) else inside.to(weight.dtype)
-        return cls(outside, bias.repeat(len(number)), flat, targets, bands, places), below
+        return cls(outside, bias.repeat(len(number)), flat, targets, bands, width), below
 
     def back(self, coefficients: Tensor, position: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
         """Coefficients on the input and constants (signs, rows), given coefficients on the output.
@@ -173,10 +176,8 @@ class PatchConv:
         single = coefficients.reshape(-1, len(self.weight)) @ self.weight
         if self.targets is None:
             return single.reshape(signs, rows, -1), constant
-        # whole blocks of rows are added at a time
-        places = single.reshape(signs * rows, len(self.targets), -1).transpose(0, 1).flatten(1)
-        total = places.new_zeros(self.places, places.shape[1]).index_add(0, self.targets, places)
-        below = total.reshape(self.places, signs * rows, -1).transpose(0, 1)
+        single = single.reshape(signs * rows, -1)
+        below = single.new_zeros(len(single), self.width).index_add_(1, self.targets, single)
         return below.reshape(signs, rows, -1), constant
 
     def forward(self, values: Tensor, position: Tensor, window: Tensor) -> Tensor:
@@ -186,7 +187,7 @@ class PatchConv:
             flat = values.flatten(0, 1)
             found = torch.cat([flat[:, band.below] @ band.weight.T for band in self.bands], dim=1)
         else:
-            below = values.reshape(signs * rows, self.places, -1)
+            below = values.flatten(0, 1)
             if self.targets is not None:
                 below = below.index_select(1, self.targets)
             found = below.reshape(-1, self.weight.shape[1]) @ self.weight.T

@@ -111,7 +111,7 @@ def test_many_more_verdicts(block, tmp_path):
     assert found.count(Verdict.UNKNOWN) < 0.3 * len(found)
 
 
-@pytest.mark.parametrize("brisk", (False, True))
+@pytest.mark.parametrize("brisk", [False, True])
 @pytest.mark.parametrize("seed", range(30))
 def test_better_lines_are_never_looser_and_never_too_low(seed, brisk, tmp_path):
     network, region, question, rng = random_case(seed, tmp_path)
