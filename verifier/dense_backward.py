@@ -157,11 +157,18 @@ def _dense_curve(rows: Tensor, lines: CurveLines) -> tuple[list[Tensor], Tensor]
 
 def _summed(rows: Tensor, shifts: Tensor) -> Tensor:
     """Sums (batch, rows) of rows times shifts, which all rows share where their axis has length 1."""
-    if shifts.shape[1] == 1 and len(rows) == 1:
-        return shifts.flatten(1) @ rows[0].flatten(1).T
     if shifts.shape[1] == 1:
-        return (rows.flatten(2) @ shifts.flatten(2).transpose(1, 2)).squeeze(2)
+        return applied(rows, shifts.squeeze(1))
     return (rows * shifts).flatten(2).sum(dim=2)
+
+
+def applied(rows: Tensor, value: Tensor) -> Tensor:
+    """Rows (batch or 1, rows, *shape) applied to a value (batch, *shape): (batch, rows)."""
+    flat, column = rows.flatten(2), value.flatten(1)
+    if len(flat) == 1:
+        return column @ flat[0].T
+    # a product of matrices with a single column takes six times as long
+    return (column.unsqueeze(1) @ flat.transpose(1, 2)).squeeze(1)
 
 
 def _tiles(operator: Conv) -> bool:

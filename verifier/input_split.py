@@ -18,6 +18,7 @@ from .bound_types import Bounds
 from .box_proof import BoxProof
 from .budget import Budget
 from .cover import is_proved
+from .dense_backward import applied
 from .descent import BRISK, descended
 from .linear_bounds import LinearBounds
 from .margins import ROUNDING, proof_margin
@@ -249,11 +250,10 @@ class InputSplit:
         linear = self._linear
         rows = linear.tensor(clause.weights).unsqueeze(0).expand(bounds.batch, -1, -1)
         slopes, total = linear.to_input(linear.network.output, rows, bounds)
-        centre = (bounds.lower[0] + bounds.upper[0]).flatten(1) / 2
-        radius = (bounds.upper[0] - bounds.lower[0]).flatten(1) / 2
+        centre = (bounds.lower[0] + bounds.upper[0]) / 2
+        radius = (bounds.upper[0] - bounds.lower[0]) / 2
         flat = slopes.flatten(2)
-        upper = total + (flat @ centre.unsqueeze(2)).squeeze(2)
-        upper = upper + (flat.abs() @ radius.unsqueeze(2)).squeeze(2)
+        upper = total + applied(slopes, centre) + applied(slopes.abs(), radius)
         values = upper.cpu().numpy() + clause.offsets
         decides = np.argsort(values, axis=1)[:, clause.atoms - clause.needed]
         rising = slopes[torch.arange(len(flat)), torch.as_tensor(decides)] > 0

@@ -13,7 +13,7 @@ from torch.nn import functional
 from ..memory import keep_freed_memory
 from .bound_types import Bounds, Freedom
 from .curves import evaluate_curve
-from .dense_backward import DenseBackward
+from .dense_backward import DenseBackward, applied
 from .local_backward import LocalBackward
 from .network import Network
 from .operators import (
@@ -239,10 +239,9 @@ class LinearBounds:
             coefficients, total = self._back(number, rows, bounds, free or Freedom(), 1)
             return total + self._tiled.upper(coefficients, bounds.lower[0], bounds.upper[0])
         coefficients, total = self.to_input(number, rows, bounds, free)
-        centre = (bounds.lower[0] + bounds.upper[0]).flatten(1) / 2
-        radius = (bounds.upper[0] - bounds.lower[0]).flatten(1) / 2
-        flat = coefficients.flatten(2)
-        return total + (flat @ centre.unsqueeze(2)).squeeze(2) + (flat.abs() @ radius.unsqueeze(2)).squeeze(2)
+        centre = (bounds.lower[0] + bounds.upper[0]) / 2
+        radius = (bounds.upper[0] - bounds.lower[0]) / 2
+        return total + applied(coefficients, centre) + applied(coefficients.abs(), radius)
 
     def _upper_in_slices(self, number: int, rows: Tensor, bounds: Bounds, regions: int) -> Tensor:
         found = []

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .dense_backward import applied
 from .operators import Conv
 from .torch_network import TorchNetwork
 
@@ -49,10 +50,10 @@ class TiledInput:
         radius = functional.unfold(
             (upper - lower) / 2, weight.shape[2:], padding=self.conv.padding[:2], stride=self.conv.stride
         )
-        total = (rows.flatten(2) @ centre.flatten(1).unsqueeze(2)).squeeze(2)
+        total = applied(rows, centre)
         together = max(1, CACHED_NUMBERS // radius.numel())
         spread = [
-            (weight.flatten(1).T @ part).abs().flatten(2) @ radius.flatten(1).unsqueeze(2)
+            applied((weight.flatten(1).T @ part).abs(), radius)
             for part in torch.split(rows.flatten(3), together, dim=1)
         ]
-        return total + torch.cat(spread, dim=1).squeeze(2)
+        return total + torch.cat(spread, dim=1)
