@@ -145,13 +145,13 @@ class DenseBackward:
 
 def _dense_relu(rows: Tensor, lines: ReluLines) -> tuple[list[Tensor], Tensor]:
     positive = rows.clamp(min=0)
-    moved = torch.addcmul(rows * lines.lower_slope, positive, lines.upper_slope - lines.lower_slope)
+    moved = (rows * lines.lower_slope).addcmul_(positive, lines.upper_slope - lines.lower_slope)
     return [moved], _summed(positive, lines.upper_shift)
 
 
 def _dense_curve(rows: Tensor, lines: CurveLines) -> tuple[list[Tensor], Tensor]:
     positive, negative = rows.clamp(min=0), rows.clamp(max=0)
-    moved = torch.addcmul(positive * lines.upper_slope, negative, lines.lower_slope)
+    moved = (positive * lines.upper_slope).addcmul_(negative, lines.lower_slope)
     return [moved], _summed(positive, lines.upper_shift) + _summed(negative, lines.lower_shift)
 
 

@@ -122,11 +122,11 @@ def _bound_rows(plan: PatchPlan, values: dict[int, tuple[Tensor, ...]], rows: Ro
         elif len(seen) == 4:
             positive, negative = coefficients.clamp(min=0), coefficients.clamp(max=0)
             total = total + dot(positive, seen[1]) + dot(negative, seen[3])
-            coefficients = torch.addcmul(positive * seen[0], negative, seen[2])
+            coefficients = (positive * seen[0]).addcmul_(negative, seen[2])
         else:
             positive = coefficients.clamp(min=0)
             total = total + dot(positive, seen[2])
-            coefficients = torch.addcmul(coefficients * seen[0], positive, seen[1])
+            coefficients = (coefficients * seen[0]).addcmul_(positive, seen[1])
     centre, radius = (plan.inputs.seen(item, rows) for item in values[0])
     return total + dot(coefficients, centre) + dot(coefficients.abs(), radius)
 
@@ -146,7 +146,7 @@ def _first_relu(
     index = rows.window * len(both) + rows.channel
     shifts = constants.flatten()[torch.stack([index, index + len(plan.weight)])]
     own, bias = plan.weight.index_select(0, rows.channel), plan.bias.index_select(0, rows.channel)
-    shared = positive.index_select(0, rows.channel) * step.reads.seen(gap, rows)
+    shared = positive.index_select(0, rows.channel).mul_(step.reads.seen(gap, rows))
     return torch.addcmul(shared, own, step.reads.seen(slopes, rows)), torch.stack([-bias, bias]) + shifts
 
 
