@@ -134,12 +134,12 @@ class DenseBackward:
         flat = rows.flatten(2)
         positive, negative = flat.clamp(min=0), flat.clamp(max=0)
         constant = (positive * lines.upper_shift + negative * lines.lower_shift).sum(dim=2)
-        parts = positive.unsqueeze(3) * lines.upper_slope + negative.unsqueeze(3) * lines.lower_slope
+        parts = (positive.unsqueeze(3) * lines.upper_slope).addcmul_(negative.unsqueeze(3), lines.lower_slope)
         windows = self._module.array("windows", value - 1)
         size = int(np.prod(below[1:]))
-        target = rows.new_zeros(*rows.shape[:2], size + 1)
         index = torch.where(windows < 0, size, windows).flatten()
-        spread = target.index_add(2, index, parts.flatten(2))[..., :size]
+        each = parts.reshape(len(parts) * rows.shape[1], -1)
+        spread = each.new_zeros(len(each), size + 1).index_add_(1, index, each)[:, :size]
         return [spread.reshape(*rows.shape[:2], *below[1:])], constant
 
 

@@ -116,7 +116,7 @@ class PatchConv:
         outside: (positions, places) 0 where the window leaves the convolution's output, else 1; None if it never does.
         bias: (places * channels,).
         weight: (channels, kernel_height * kernel_width * channels below) for single products.
-        targets: (places * kernel_height * kernel_width * channels below,) the coefficients below that they are added to;
+        targets: (places * kernel_height * kernel_width * channels below,) coefficients below that they are added to;
             None when each has its own.
         bands: products for whole rows of the window, in place of the single ones; empty if those cost less.
         width: number of coefficients below.
