@@ -2,8 +2,9 @@
 
 ``python -m mlverify.benchmarks.bounds DATA_DIR`` bounds, on each of MuLLoC's networks in DATA_DIR, the lead of every
 other label over the first one of sample images. Each tool runs in a process of its own, on one thread, and is
-called once before it is timed. CROWN is in float64 on both sides; auto_LiRPA's alpha-CROWN only runs in float32
-(20 steps), ours in float64. ``to theirs`` is what the least effort took us after which every bound is as tight as
+called once before it is timed; what a network needs once (tracing, weights as tensors) is not timed. CROWN is in
+float64 on both sides; auto_LiRPA's alpha-CROWN only runs in float32 (20 steps), our slopes are found in float32 and
+every bound is one of float64. ``to theirs`` is what the least effort took us after which every bound is as tight as
 auto_LiRPA's alpha-CROWN, and how often that fits into its time.
 """
 

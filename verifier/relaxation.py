@@ -31,16 +31,19 @@ def relu_lines(lower: Tensor, upper: Tensor, negative_slope: float, free: Tensor
     """
     # what is not a number counts as open, and makes the lines none either
     unstable = ~((lower >= 0) | (upper <= 0))
-    # also right where the sign is not open: one of both ends has the smaller area then
-    end = (lower + upper > 0).to(upper.dtype)
-    chord = (upper - negative_slope * lower) / torch.where(unstable, upper - lower, 1.0)
-    stable = end if negative_slope == 0 else negative_slope + (1.0 - negative_slope) * end
+    # also right where the sign is not open: the end with the smaller area is the one slope there
+    stable = _slope(negative_slope, (lower + upper > 0).to(upper.dtype))
+    rise = upper - negative_slope * lower if negative_slope else upper
+    chord = rise / torch.where(unstable, upper - lower, 1.0)
     upper_slope = torch.where(unstable, chord, stable)
     upper_shift = torch.where(unstable, (negative_slope - chord) * lower, 0.0)
     if free is None:
         return ReluLines(stable, upper_slope, upper_shift)
-    slope = negative_slope + (1.0 - negative_slope) * free
-    return ReluLines(torch.where(unstable, slope, stable), upper_slope, upper_shift)
+    return ReluLines(torch.where(unstable, _slope(negative_slope, free), stable), upper_slope, upper_shift)
+
+
+def _slope(negative_slope: float, position: Tensor) -> Tensor:
+    return negative_slope + (1.0 - negative_slope) * position if negative_slope else position
 
 
 @dataclass(frozen=True, slots=True, eq=False)
