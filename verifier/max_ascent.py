@@ -9,8 +9,8 @@ from torch import Tensor
 from .max_bounds import MaxBounds, Sweep
 from .max_groups import Blocks, GroupFreedom, GroupLines, Phases
 
-# Steps of Adam on multipliers.
-MULTIPLIER_RATE = 0.2
+# Steps of Adam on multipliers; new ones start where they give the parent's bound, and long steps leave that at once.
+MULTIPLIER_RATE = 0.1
 # With a momentum of 0.9, as is usual, slopes overshoot: 8 steps with 0.5 are worth 20.
 _MOMENTS = (0.5, 0.95)
 _SMALL = 1e-8
@@ -92,14 +92,28 @@ class Ascent:
         phases: Sequence[Phases],
         free: Sequence[GroupFreedom],
         rates: Rates = NEXT,
+        *,
+        returns: bool = False,
     ) -> None:
-        """Take over ``free`` and the objective's weights, which are changed in place."""
+        """Take over ``free`` and the objective's weights, which are changed in place.
+
+        Args:
+            bounds: of the program.
+            objective: what is bounded.
+            phases: decisions.
+            free: parameters.
+            rates: of the steps.
+            returns: whether :meth:`settled` goes back where steps ended above where they began.
+        """
         self.bounds = bounds
+        self._returns = returns
         self.objective = objective
         self.phases = tuple(phases)
         self.free = tuple(free)
         self.best = torch.full_like(objective.weights[0], torch.inf)
         self._steps = 0
+        self._start: Tensor | None = None
+        self._at_best: tuple[Tensor, ...] = ()
         self._slopes = [Adam(item.slopes, rates.positions, rates.decay) for item in free]
         self._thresholds = [
             None if item.thresholds is None else Adam(item.thresholds, rates.positions, rates.decay)
@@ -123,6 +137,8 @@ class Ascent:
         Parameters of sub-problems below the target stay as they are: they are what proves it.
         """
         sweep = self.sweep()
+        if self._returns:
+            self._remember(sweep.bounds)
         self.best = torch.minimum(self.best, sweep.bounds)
         still = (self.best >= target).to(self.best.dtype)
         if not bool(still.any()):
@@ -133,6 +149,32 @@ class Ascent:
         if self._shares is not None:
             self._move_shares(self._shares, sweep, still)
         return False
+
+    def settled(self) -> Sweep:
+        """Bounds at the end: sub-problems that it left above their first bound have the parameters of their best one.
+
+        Others keep the last ones, from which children get further than from the best.
+        """
+        sweep = self.sweep()
+        if self._start is None or not bool((sweep.bounds > self._start).any()):
+            return sweep
+        worse = sweep.bounds > self._start
+        for parameter, best in zip(self._parameters(), self._at_best, strict=True):
+            parameter.copy_(torch.where(worse, best, parameter))
+        return self.sweep()
+
+    def _parameters(self) -> tuple[Tensor, ...]:
+        own = [item for free in self.free for item in (free.slopes, free.thresholds, free.multipliers)]
+        return (*(item for item in own if item is not None), self.objective.weights)
+
+    def _remember(self, bounds: Tensor) -> None:
+        if self._start is None:
+            self._start = bounds
+            self._at_best = tuple(item.clone() for item in self._parameters())
+            return
+        better = bounds < self.best
+        for parameter, best in zip(self._parameters(), self._at_best, strict=True):
+            best.copy_(torch.where(better, parameter, best))
 
     def _move(self, number: int, group: GroupLines, sweep: Sweep, still: Tensor) -> None:
         free, phases, count = self.free[number], self.phases[number], self._steps

@@ -14,9 +14,10 @@ from .budget import Budget
 from .linear_bounds import WIDENING
 from .max_ascent import NEXT, Ascent, Objective, Rates, default_freedom
 from .max_bounds import MaxBounds, Sweep
-from .max_domains import Domain, Kept, Layout, freedom_of, phases_of, winners_of
+from .max_domains import MOST_MULTIPLIER, Domain, Kept, Layout, freedom_of, phases_of, winners_of
 from .max_groups import FLOOR, GroupFreedom, Phases
 from .max_program import MaxGroup, MaxProgram
+from .max_starts import start_multipliers
 from .operators import FloatArray
 
 
@@ -98,11 +99,12 @@ class Bounding:
         winners = winners_of(self.fast, self.layout, domains)
         phases = phases_of(self.fast, self.layout, winners)
         objective = self.objective(self.fast, domains)
-        ascent = Ascent(self.fast, objective, phases, freedom_of(self.fast, self.layout, domains), rates)
+        free = freedom_of(self.fast, self.layout, domains)
+        ascent = Ascent(self.fast, objective, phases, free, rates, returns=True)
         for _ in range(steps):
             if budget.exhausted or ascent.step(-2 * margin):
                 break
-        sweep = ascent.sweep()
+        sweep = ascent.settled()
         bounds = torch.minimum(ascent.best, sweep.bounds).cpu().double().numpy()
         kept = Kept.of(self.fast, ascent.free, ascent.objective.weights)
         found = tuple(
@@ -141,10 +143,59 @@ class Bounding:
         )
         decided[places] = torch.as_tensor(winners, device=self.fast.device)
         free = [item.columns(columns) for item in batch.free]
+        self._start(batch, free, columns, *places, winners)
         phases = phases_of(self.fast, self.layout, decided)
         weights = batch.weights.index_select(1, columns)
         sweep = self.fast.sweep(self.fast.atoms, weights, phases, free, up=False, exact_windows=False)
         return np.asarray(sweep.bounds.cpu().numpy(), dtype=np.float64)
+
+    def started(
+        self, batch: Bounded, row: int, domain: Domain, node: tuple[int, int], winners: Sequence[int]
+    ) -> NDArray[np.float16]:
+        """Multipliers (winners, all entries) with which a sub-problem starts where one more node is decided.
+
+        Args:
+            batch: after optimisation.
+            row: the sub-problem's column.
+            domain: the sub-problem.
+            node: group and number.
+            winners: of the node.
+        """
+        group, number = node
+        columns = torch.full((len(winners),), row, device=self.fast.device)
+        found = start_multipliers(
+            self.fast.groups[group],
+            batch.free[group].slopes.index_select(1, columns),
+            batch.sweep.coefficients[group].index_select(1, columns),
+            torch.full_like(columns, number),
+            torch.as_tensor(winners, device=self.fast.device),
+        )
+        multipliers = np.zeros((len(winners), self.layout.entries[-1]), dtype=np.float16)
+        if domain.multipliers.size:
+            multipliers[:] = domain.multipliers
+        start = np.minimum(found.T.cpu().numpy(), MOST_MULTIPLIER)
+        multipliers[:, self.layout.entries_of(group)] += start.astype(np.float16)
+        return multipliers
+
+    def _start(
+        self,
+        batch: Bounded,
+        free: Sequence[GroupFreedom],
+        columns: Tensor,
+        nodes: Tensor,
+        trials: Tensor,
+        winners: IndexArray,
+    ) -> None:
+        """Add to ``free`` the multipliers with which trials of one more decision start."""
+        chosen = torch.as_tensor(winners, device=self.fast.device)
+        for number, group in enumerate(self.fast.groups):
+            own = self.layout.nodes_of(number)
+            here = trials[(nodes >= own.start) & (nodes < own.stop)]
+            if len(here):
+                coefficients = batch.sweep.coefficients[number].index_select(1, columns[here])
+                slopes, node = free[number].slopes[:, here], nodes[here] - own.start
+                start = start_multipliers(group, slopes, coefficients, node, chosen[here])
+                free[number].multipliers[:, here] += start
 
     def _plain(self, bounds: MaxBounds, domains: Sequence[Domain]) -> FloatArray:
         phases = phases_of(bounds, self.layout, winners_of(bounds, self.layout, domains))

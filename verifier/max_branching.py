@@ -64,10 +64,14 @@ def _node_at(bounding: Bounding, position: int) -> Node:
     return group, position - bounding.layout.nodes[group]
 
 
-def children(bounding: Bounding, domain: Domain, node: Node, order: int) -> Iterator[Domain]:
-    """The sub-problem with every possible winner of a node; numbers count on from ``order``."""
-    for offset, winner in enumerate(bounding.winners(*node)):
-        yield domain.child(order + offset, (*node, winner))
+def children(
+    bounding: Bounding, batch: Bounded, row: int, domain: Domain, node: Node, order: int
+) -> Iterator[Domain]:
+    """A sub-problem of a batch with every possible winner of a node; numbers count on from ``order``."""
+    winners = bounding.winners(*node)
+    multipliers = bounding.started(batch, row, domain, node, winners)
+    for offset, winner in enumerate(winners):
+        yield domain.child(order + offset, (*node, winner), multipliers[offset])
 
 
 def _filtered(
@@ -87,14 +91,17 @@ def _filtered(
         ],
         dtype=np.int64,
     ).reshape(-1, 4)
-    gains = np.zeros(len(trials))
+    own = batch.sweep.bounds.cpu().double().numpy()
+    totals = np.zeros(len(trials))
     for start in range(0, len(tried), width):
         trial, parents, nodes, winners = tried[start : start + width].T
-        bounds = np.maximum(bounding.quick(batch, parents, nodes, winners), -margin)
-        np.add.at(gains, trial, bounds)
+        bounds = np.minimum(bounding.quick(batch, parents, nodes, winners), own[parents])
+        np.add.at(totals, trial, np.maximum(bounds, -margin))
+    # a sum would prefer pools with many entries where bounds are below zero, those with few where they are above
+    means = totals / np.maximum(np.bincount(tried[:, 0], minlength=len(trials)), 1)
     best: list[Node | None] = [nodes[0] if nodes else None for nodes in options]
     lowest = np.full(len(options), np.inf)
     for trial, (number, node) in enumerate(trials):
-        if gains[trial] < lowest[number]:
-            lowest[number], best[number] = gains[trial], node
+        if means[trial] < lowest[number]:
+            lowest[number], best[number] = means[trial], node
     return best

@@ -49,8 +49,8 @@ class Domain:
         arrays = self.slopes.nbytes + self.thresholds.nbytes + self.multipliers.nbytes + self.shares.nbytes
         return arrays + 100 * len(self.decisions) + 500
 
-    def child(self, order: int, decision: Decision) -> "Domain":
-        """This sub-problem with one more decision."""
+    def child(self, order: int, decision: Decision, multipliers: NDArray[np.float16]) -> "Domain":
+        """This sub-problem with one more decision and the multipliers (all entries,) that it starts from."""
         # a search makes thousands a second: dataclasses.replace is three times slower
         return Domain(
             self.bound,
@@ -59,7 +59,7 @@ class Domain:
             (*self.decisions, decision),
             self.slopes,
             self.thresholds,
-            self.multipliers,
+            multipliers,
             self.shares,
         )
 

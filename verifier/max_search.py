@@ -169,7 +169,7 @@ class Search:
             if node is None:
                 self._push(domain)
                 continue
-            for child in children(self._bounding, domain, node, self._made + 1):
+            for child in children(self._bounding, batch, row, domain, node, self._made + 1):
                 self._push(child)
                 self._made += 1
         return all(node is not None for node in nodes)

@@ -19,6 +19,10 @@ from .part_record import PartTree
 BATCH = 16
 # Those that are only evaluated together.
 WIDTH = 256
+# What a part's bound falls by per work is a mean that forgets by this factor per turn. It starts so high that every
+# part gets some thirty turns before what they gained decides.
+FORGET = 0.7
+FIRST_RATE = 1e-3
 # A sub-problem with nothing to split is only short of steps: its relaxation is exact where it is largest.
 LAST_STEPS, LAST_RATES = 100, Rates(0.05, 0.05, 0.95)
 
@@ -38,6 +42,7 @@ class PartSearch:
         self.intact = True
         self._width = max(1, len(part.columns))
         self.seen = self.work = 0
+        self.rate = FIRST_RATE
         self.memory = root.size
         self.lower = -np.inf
         self.best: NDArray[np.float64] | None = None
@@ -66,12 +71,15 @@ class PartSearch:
 
     def advance(self, budget: Budget) -> None:
         """Bound and split the leaves with the largest bounds."""
+        upper, work = self.upper, self.work
         self.intact = False
         taken = [domain for _, _, domain in self._open[-BATCH:]]
         del self._open[-BATCH:]
         self.memory -= sum(domain.size for domain in taken)
         self._split(self._bounded(taken, self._steps, None, budget), budget, last=False)
         self.intact = True
+        gained = (upper - self.upper) / (self.work - work) if upper < np.inf else self.rate
+        self.rate = FORGET * self.rate + (1 - FORGET) * gained
 
     @property
     def _steps(self) -> int:
@@ -95,9 +103,9 @@ class PartSearch:
         rows = range(len(batch.domains))
         nodes = choose_nodes(self.bounding, batch, rows, self._settings.candidates, np.inf, WIDTH)
         late = []
-        for domain, node in zip(batch.domains, nodes, strict=True):
+        for row, domain, node in zip(rows, batch.domains, nodes, strict=True):
             if node is not None:
-                for child in children(self.bounding, domain, node, self._made + 1):
+                for child in children(self.bounding, batch, row, domain, node, self._made + 1):
                     insort(self._open, (child.bound, child.order, child))
                     self._made += 1
                     self.memory += child.size

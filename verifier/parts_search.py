@@ -69,7 +69,9 @@ class PartsSearch:
             end = self._end(parts)
             if end is not None:
                 return self._ended(end)
-            max(parts, key=lambda part: part.promise).advance(budget)
+            # the part with the widest bounds may be the hardest: the others would wait for it for ever
+            live = [part for part in parts if part.promise >= NOISE]
+            max(live, key=lambda part: part.rate).advance(budget)
             self._rounds += 1
             if self._rounds % CANDIDATE_ROUNDS == 0:
                 candidate = self._candidate(parts)

@@ -139,7 +139,8 @@ def test_agrees_with_scipy(backend, matrix, seed):
         constraints=optimize.LinearConstraint(matrix, -np.inf, limits),
     )
     if reference.status == 0:
-        assert solve(backend, model).objective == pytest.approx(-reference.fun, abs=1e-6)
+        # both keep rows and integers to 1e-6 only, times coefficients up to 5
+        assert solve(backend, model).objective == pytest.approx(-reference.fun, abs=1e-5)
     else:
         assert solve(backend, model).status is MilpStatus.INFEASIBLE
 
