@@ -20,9 +20,13 @@ from .rows import CertifiedRows, SearchPoint
 
 # Steps of the allowance, as shares of the margin that attacks leave at the start: first and smallest; a step that was
 # proved is followed by a larger one.
-FIRST_SHARE = 0.08
+FIRST_SHARE = 0.25
 SMALLEST_SHARE = 0.01
 GROWTH = 1.8
+# Multiples of the vector: first step and smallest one, and the share of the time for them.
+FIRST_STRETCH = 0.1
+SMALLEST_STRETCH = 0.02
+STRETCH_SHARE = 0.6
 # A proposal that is larger by less than this share is not worth a question.
 WORTHWHILE = 2e-3
 # Toward a vector, so many steps, the first of this share of the way: near the frontier questions get hard.
@@ -78,8 +82,9 @@ class Frontier:
         return self._oracle.scope.goal.value(self.epsilons)
 
     def beyond(self, rows: CertifiedRows, budget: Budget) -> None:
-        """Proposals from relaxed rows, until even small steps of the allowance fail."""
+        """Multiples of the vector, then proposals from relaxed rows, until even small steps fail."""
         self._on_size(0.0, self._oracle.scope.goal.size(self.epsilons))
+        self._stretch(budget.at_most(STRETCH_SHARE * budget.remaining))
         left = -float(self._oracle.attack(self.epsilons, budget).margins.max())
         # what rows may exceed zero by: proved so far, and the step beyond it
         proved, step = 0.0, FIRST_SHARE * left
@@ -100,6 +105,14 @@ class Frontier:
                 step *= GROWTH
             else:
                 return
+            self._on_size(0.0, self._oracle.scope.goal.size(self.epsilons))
+
+    def _stretch(self, budget: Budget) -> None:
+        """Multiples of the best vector: branch and bound proves them more easily than what relaxed rows propose."""
+        step = FIRST_STRETCH
+        while step >= SMALLEST_STRETCH and self._may_ask(budget):
+            held = self.try_vector(np.minimum((1.0 + step) * self.epsilons, 1.0), budget)
+            step = step if held else step / 2
             self._on_size(0.0, self._oracle.scope.goal.size(self.epsilons))
 
     def _try_and_cut(self, proposal: FloatArray, budget: Budget) -> bool:

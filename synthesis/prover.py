@@ -10,7 +10,6 @@ from ..verifier.certificate import BoundCertificate, certified
 from ..verifier.falsify import Falsifier
 from ..verifier.milp_highs import HighsBackend
 from ..verifier.network import Network
-from ..verifier.operators import MaxPool
 from ..verifier.portfolio import Engine, Notice, Settings, Verifier, silent
 from ..verifier.problem import Problem
 from ..verifier.result import Result, Stage, Verdict
@@ -25,17 +24,10 @@ CELLS_SHARE = 0.6
 FIRST_SHARE = 0.6
 # What the engine that comes first may take where there is one thread, in seconds and as a share: it decides most of
 # what it can decide within that.
-TURN_SECONDS = 4.0
-POOLS_SECONDS = 1.0
+TURN_SECONDS = 15.0
 # It gets so many times what its longest proof has taken.
 PATIENCE = 4.0
-TURN_SHARE = 0.5
-
-
-def _patience(network: Network, engine: Engine) -> float:
-    """Seconds of an engine that has proved nothing: with pools branch and bound proves at once or not."""
-    pools = any(isinstance(operator, MaxPool) for operator in network.operators)
-    return POOLS_SECONDS if pools and engine is Engine.BAB else TURN_SECONDS
+TURN_SHARE = 0.7
 
 
 class Prover:
@@ -53,7 +45,7 @@ class Prover:
             for engine in (Engine.BAB, Engine.MILP)
             if engine in settings.engines
         }
-        self._patience = {engine: _patience(network, engine) for engine in self._engines}
+        self._patience = dict.fromkeys(self._engines, TURN_SECONDS)
         self._complete = Verifier(network, replace(settings, engines=settings.engines & _COMPLETE), notice)
         for verifier in (self._complete, *self._engines.values()):
             verifier.bounds = self._bounds
