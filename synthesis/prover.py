@@ -24,10 +24,10 @@ CELLS_SHARE = 0.6
 FIRST_SHARE = 0.6
 # What the engine that comes first may take where there is one thread, in seconds and as a share: it decides most of
 # what it can decide within that.
-TURN_SECONDS = 15.0
+TURN_SECONDS = 4.0
 # It gets so many times what its longest proof has taken.
 PATIENCE = 4.0
-TURN_SHARE = 0.7
+TURN_SHARE = 0.5
 
 
 class Prover:
@@ -36,6 +36,7 @@ class Prover:
     def __init__(self, network: Network, settings: Settings | None = None, notice: Notice = silent) -> None:
         """Prepare the engines that the settings allow."""
         settings = settings or Settings()
+        self._network = network
         self._settings = settings
         self.cheap = Verifier(network, replace(settings, engines=settings.engines & _CHEAP), notice)
         self.windows = WindowBounds(network)
@@ -52,6 +53,13 @@ class Prover:
         self._cells = CellsEngine(
             network, HighsBackend(), CellsSettings(settings.threads, settings.seed), self.windows
         )
+
+    def fresh(self) -> "Prover":
+        """A prover that has seen nothing yet, but begins with the engine that proved last, and waits as long for it."""
+        found = Prover(self._network, self._settings)
+        found._engines = {engine: found._engines[engine] for engine in self._engines}
+        found._patience = dict(self._patience)
+        return found
 
     @property
     def is_complete(self) -> bool:

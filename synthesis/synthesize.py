@@ -307,7 +307,7 @@ class _Run:
 
     def _finally(self, epsilons: FloatArray) -> Certified | None:
         """A fresh verification of exactly these numbers, by a verifier that has seen nothing yet."""
-        fresh = Prover(self._problem.network, self._settings.verify)
+        fresh = self._prover.fresh()
         # Ctrl-C ends the search, not the proof of what it found, which takes as long as it took before
         budget = Budget(self._budget.deadline, clock=self._budget.clock)
         if self._budget.cancelled():
