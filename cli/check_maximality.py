@@ -11,6 +11,7 @@ from ..errors import DisagreementError, InputError
 from ..synthesis.nogoods import NoGood, NoGoods
 from ..synthesis.objective import Goal, Objective, check_weights
 from ..synthesis.result import LayerStatus
+from ..synthesis.search_region import FEW_BANDS
 from ..synthesis.shape import Order, Shape
 from ..verifier.network import Network
 from ..verifier.operators import FloatArray
@@ -21,7 +22,10 @@ from ..verifier.result import Verdict, Witness
 from .results import ResultFile, Scene
 
 # A bound that is found again may come out higher by this share: programs that run out of time stop a little earlier.
+# With few bands there is no program, and the same witnesses give the same bound.
 BOUND_SLACK = 1e-3
+# What is computed again from the same numbers is the same up to rounding of sums: as a share, and near zero.
+SAME, SAME_NEAR_ZERO = 1e-9, 1e-12
 BOUND_SECONDS = 20.0
 
 
@@ -41,7 +45,7 @@ def check_numbers(result: ResultFile, epsilons: FloatArray) -> None:
     value, bound = goal.value(epsilons), _optional(result, "upper_bound")
     _compare(path, "size", result.get("size", float), goal.size(epsilons))
     _compare(path, "value", _optional(result, "value"), value)
-    if bound is not None and value > bound + BOUND_SLACK * max(1.0, abs(bound)):
+    if bound is not None and value > _at_most(bound, SAME):
         raise DisagreementError(
             f"{path} claims that at most {bound:g} is possible, its epsilons reach {value:g}"
         )
@@ -62,8 +66,13 @@ def _optional(result: ResultFile, name: str) -> float | None:
     return None if result.fields.get(name) is None else result.get(name, float)
 
 
+def _at_most(claimed: float, share: float) -> float:
+    """The largest number that is taken for one that is not above a claimed one."""
+    return claimed + share * abs(claimed) + SAME_NEAR_ZERO
+
+
 def _compare(path: Path, name: str, claimed: float | None, found: float) -> None:
-    if claimed is not None and not math.isclose(claimed, found, rel_tol=1e-9, abs_tol=1e-12):
+    if claimed is not None and not math.isclose(claimed, found, rel_tol=SAME, abs_tol=SAME_NEAR_ZERO):
         raise DisagreementError(f"{path} claims {name} {claimed:.9g}, its epsilons give {found:.9g}")
 
 
@@ -161,6 +170,7 @@ class _Judge:
             nogoods.add(self._judge(number, deviation, f"the upper bound, number {number}"))
         goal = Goal(_objective(self._result), self._result.numbers("weights"))
         found = nogoods.upper_bound(goal, self._shape, BOUND_SECONDS).value
-        if found <= claimed + BOUND_SLACK * max(1.0, abs(claimed)):
+        share = SAME if self._shape.count <= FEW_BANDS else BOUND_SLACK
+        if found <= _at_most(claimed, share):
             return True, f"; upper bound {claimed:.6g} found again from {len(scene.witnesses)} witnesses"
         return False, f"; upper bound {claimed:.6g} not found again, {found:.6g} is"

@@ -293,7 +293,8 @@ class _Run:
             rows.restart()
             Ascent(rows, ascent, self._observer("ascent")).run(budget)
             rows.settle()
-            if started == float("inf") or budget.remaining < started - budget.remaining:
+            spent = started - budget.remaining
+            if started == float("inf") or budget.exhausted or budget.remaining < spent:
                 return
 
     def _observer(self, name: str) -> Callable[[float, float], None]:

@@ -14,6 +14,7 @@ from .network import Network
 from .operators import FloatArray, Relu
 from .proof_certificate import Cut
 from .proof_certificate import Part as ProvedPart
+from .proof_program import Program
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,11 +94,16 @@ def _objective(network: Network, program: MaxProgram) -> tuple[IndexArray, Float
 
 
 def _joint(network: Network, program: MaxProgram, windows: Sequence[IndexArray]) -> IndexArray:
-    """ReLUs (neurons, 3) that are taken as they are; what looks like one but is a pool keeps its lines."""
+    """ReLUs (neurons, 3) that are taken as they are.
+
+    What looks like one but is a pool keeps its lines; so does one that reads other ReLUs or pools, which the search
+    knew to be stable: the checker takes only functions of the input as they are.
+    """
     rows = [np.zeros((0, 3), dtype=np.int64)]
+    relaxed = Program.of(network).relaxed()
     for number, nodes in enumerate(windows):
         group = program.groups[0]
-        if isinstance(network.operators[group.value - 1], Relu):
+        if isinstance(network.operators[group.value - 1], Relu) and group.source not in relaxed:
             outputs = group.outputs[nodes]
             rows.append(
                 np.stack([np.full(len(nodes), group.value), outputs, np.full(len(nodes), number)], axis=1)

@@ -117,8 +117,11 @@ def _fractions(table: NDArray[Any], row: IndexArray, column: IndexArray) -> Floa
 
 
 def _check_index(index: IndexArray, size: int) -> None:
-    fits = index.ndim == 1 and (not len(index) or (index[0] >= 0 and index[-1] < size))
-    _expect(bool(fits and (np.diff(index) > 0).all()), "indices of neurons are out of order or out of range")
+    fits = index.ndim == 1 and bool(((index >= 0) & (index < size)).all())
+    # compared, not subtracted: differences of numbers from a file overflow
+    _expect(
+        fits and bool((index[1:] > index[:-1]).all()), "indices of neurons are out of order or out of range"
+    )
 
 
 def _check_bytes(table: NDArray[Any], shape: tuple[int, ...]) -> None:

@@ -99,6 +99,7 @@ def test_closed_layers_are_checked_again(result, run):
         (lambda fields: fields.update(closed=0.123), "claims closed 0.123"),
         (lambda fields: fields.update(verdict="violated"), "claims the verdict 'violated'"),
         (lambda fields: fields.update(upper_bound=fields["value"] / 2), "claims that at most"),
+        (lambda fields: fields.update(upper_bound=fields["value"] * (1 - 1e-6)), "claims that at most"),
     ],
 )
 def test_claims_that_do_not_hold(result, run, edit, words):
@@ -119,8 +120,13 @@ def test_a_witness_that_breaks_nothing(result, run):
     assert "no violation" in shown.stderr
 
 
-def test_a_bound_that_the_witnesses_do_not_give(result, run):
-    change(result, lambda fields: fields.update(upper_bound=fields["value"] + 1e-3, gap=None))
+@pytest.mark.parametrize("share", [1e-3, 0.999])
+def test_a_bound_that_the_witnesses_do_not_give(result, run, share):
+    def lowered(fields):
+        gap = fields["upper_bound"] - fields["value"]
+        fields.update(upper_bound=fields["value"] + share * gap, gap=None)
+
+    change(result, lowered)
     shown = run("check", result / "r.json", *QUICK)
     assert shown.exit_code == ExitCode.UNKNOWN
     assert shown.stdout.startswith("not confirmed")

@@ -12,14 +12,16 @@ from onnx_factory import write_graph
 TILES, OVERLAP, POOLED = ((2, 2), (3, 3)), ((3, 2), (2, 2)), ((3, 1), (2, 2))
 
 
-def grid_network(path, layers, seed, *, pool=False):
+def grid_network(path, layers, seed, *, pool=False, lift=0.0):
+    """With a large ``lift`` all ReLUs of the first layer are active."""
     generator = np.random.default_rng(seed)
     nodes, constants, value, side, channels = [], {}, "input", 12, 1
     for number, (kernel, stride) in enumerate(layers):
         after = 3 + number
         shape = (after, channels, kernel, kernel)
         constants[f"w{number}"] = (generator.normal(size=shape) / kernel).astype(np.float32)
-        constants[f"b{number}"] = (generator.normal(size=after) / 4).astype(np.float32)
+        bias = generator.normal(size=after) / 4 + (0.0 if number else lift)
+        constants[f"b{number}"] = bias.astype(np.float32)
         nodes.append(
             helper.make_node(
                 "Conv", [value, f"w{number}", f"b{number}"], [f"c{number}"], strides=[stride, stride]

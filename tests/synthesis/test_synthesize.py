@@ -20,6 +20,7 @@ from mlverify.synthesis.polish import PolishSettings
 from mlverify.synthesis.problem import SynthesisSettings
 from mlverify.synthesis.prover import Prover
 from mlverify.synthesis.result import LayerStatus
+from mlverify.synthesis.rows import CertifiedRows
 from mlverify.synthesis.synthesize import synthesize
 from mlverify.verifier.budget import Budget
 from mlverify.verifier.certificate import BoundCertificate, Proof
@@ -186,6 +187,14 @@ def test_without_any_time_it_still_returns_something_certified(scene):
     found = synthesize(scene.problem(), SMALL, Budget.of_seconds(0.0))
     check_answer(scene, found)
     assert found.stopped == "time limit"
+
+
+def test_without_any_time_there_is_one_ascent_only(scene, monkeypatch):
+    """One behind the windows and one round of polishing follow the first look."""
+    settled, settle = [], CertifiedRows.settle
+    monkeypatch.setattr(CertifiedRows, "settle", lambda rows: (settled.append(rows), settle(rows)))
+    synthesize(scene.problem(), SMALL, Budget.of_seconds(0.0))
+    assert len(settled) <= 2
 
 
 def test_an_interruption_does_not_lose_what_the_complete_engines_found(scene):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mlverify.errors import DisagreementError
+from mlverify.verifier.bounds_engine import BoundsEngine
 from mlverify.verifier.budget import Budget
 from mlverify.verifier.interval import Interval, ValueBounds
 from mlverify.verifier.milp import MILP_MARGIN, WITNESS_MARGIN, MilpVerdict, solve_clause
@@ -16,7 +17,8 @@ from mlverify.verifier.milp_model import MilpAnswer, MilpModel, MilpStatus
 from mlverify.verifier.network import Network, Tail
 from mlverify.verifier.operators import Linear, Relu
 from mlverify.verifier.preprocessing import Preprocessing
-from mlverify.verifier.property import Clause
+from mlverify.verifier.property import Clause, Property
+from mlverify.verifier.region import Region
 from mlverify.verifier.torch_network import TorchNetwork
 
 
@@ -150,3 +152,34 @@ def test_reversed_bounds_are_an_error():
     broken = ValueBounds((*bounds.values[:1], Interval(np.ones(2), -np.ones(2)), *bounds.values[2:]))
     with pytest.raises(DisagreementError, match="report"):
         solve_clause(network, broken, Clause(np.ones((1, 1)), np.array([-1.5]), 1), HighsBackend(), Budget())
+
+
+def large_layers(seed: int, scale: float) -> Network:
+    """Three layers, the inner values about ``scale`` and the scores about 1."""
+    generator, operators = np.random.default_rng(seed), []
+    gains = ((scale, scale), (1.0, scale), (1.0 / scale, 1.0))
+    for number, (sizes, (gain, shift)) in enumerate(zip(((4, 6), (6, 6), (6, 2)), gains, strict=True)):
+        weight = generator.normal(size=sizes[::-1]) * gain
+        bias = generator.normal(size=sizes[1]) * shift
+        operators.append(Linear(f"l{number}", (2 * number,), sizes[1:], weight, bias))
+        if number < 2:
+            operators.append(Relu(f"r{number}", (2 * number + 1,), sizes[1:], 0.0))
+    return Network(
+        Path("none"), "", (4,), tuple(operators), 5, ("a", "b"), Tail.NONE, Preprocessing(), False, None, ()
+    )
+
+
+@pytest.mark.parametrize(("seed", "scale"), [(14, 1e7), (8, 3e7), (16, 1e8), (0, 1e9)])
+def test_numbers_beyond_the_solvers_tolerances_prove_nothing(seed, scale):
+    """HiGHS pruned what broke rows by no more than rounding, and proved that a margin of 0.05 is below zero."""
+    network, region = large_layers(seed, scale), Region.linf(np.full(4, 0.5, dtype=np.float32), 0.5)
+    points = np.random.default_rng(0).random((3000, 4)).round(1)
+    scores = TorchNetwork(network, torch.float64)(torch.as_tensor(points)).numpy()
+    weights = np.array([[1.0, -1.0]])
+    clause = Clause(weights, np.array([0.05 - (scores @ weights[0]).max()]), 1)
+    values = BoundsEngine(network).crown(region, Property((clause,), "")).values
+    outcome = solve_clause(network, values, clause, HighsBackend(), Budget.of_seconds(20))
+    assert outcome.verdict is not MilpVerdict.PROVED
+    assert outcome.bound == math.inf
+    if outcome.verdict is MilpVerdict.UNKNOWN:
+        assert "too much for the solver's tolerances" in outcome.reason

@@ -50,10 +50,17 @@ def shifted(problem: Problem, by: float) -> Problem:
 
 
 def beyond_bounds(
-    path: Path, layers, seed: int, share: float, *, epsilon: float = 0.1, pool: bool = False
+    path: Path,
+    layers,
+    seed: int,
+    share: float,
+    *,
+    epsilon: float = 0.1,
+    pool: bool = False,
+    lift: float = 0.0,
 ) -> Problem:
     """A question that bounds with optimised slopes just miss."""
-    network = grid_network(path, layers, seed, pool=pool)
+    network = grid_network(path, layers, seed, pool=pool, lift=lift)
     problem = Problem(network, *question(network, seed, epsilon))
     bound = asked(problem, {Engine.BOUNDS}).margin_bound
     return shifted(problem, -bound + share * (bound - sampled_maximum(problem)))
@@ -92,6 +99,18 @@ def test_what_parts_prove_is_certified(tmp_path, layers, seed, share, pool):
     assert checked.margin_bound >= sampled_maximum(problem)
     write_certificates(tmp_path / "c.npz", [certificate])
     assert check_certificate(problem, *read_certificates(tmp_path / "c.npz")) == checked
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_windows_behind_active_relus_are_not_recorded(tmp_path):
+    """The search takes ReLUs as they are that read what is linear here, but no function of the input to the checker."""
+    problem = beyond_bounds(tmp_path / "g.onnx", TILES, 2, 0.02, lift=20.0)
+    result = asked(problem, {Engine.BOUNDS, Engine.BAB})
+    assert result.verdict is Verdict.HOLDS
+    (certificate,) = result.certificates
+    assert certificate.cuts
+    assert not any(len(part.joint) for part in certificate.parts)
+    assert check_certificate(problem, certificate).proved
 
 
 def test_both_searches_in_turns_are_certified(tmp_path):

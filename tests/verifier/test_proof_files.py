@@ -17,6 +17,7 @@ from mlverify.verifier.proof_certificate import Decision
 from mlverify.verifier.proof_checker import check_certificate
 from mlverify.verifier.proof_files import read_certificates, write_certificates
 from mlverify.verifier.proof_record import Recorder, leaf_table
+from mlverify.verifier.proof_slopes import ReluSlopes, Slopes
 from mlverify.verifier.property import Clause, Property
 from mlverify.verifier.region import Region
 from onnx_factory import conv_network
@@ -129,6 +130,15 @@ def changed(path: Path, **arrays: np.ndarray) -> None:
     np.savez(path, **{**arrays_of(path), **arrays})
 
 
+@pytest.mark.parametrize("index", [[0, 5, -(2**63)], [0, 2**62, -(2**62)], [-1, 0], [1, 0], [2, 2], [0, 9]])
+def test_indices_of_neurons_that_are_none(index):
+    """Also where their differences overflow."""
+    neurons = np.array(index, dtype=np.int64)
+    slopes = Slopes(1, {2: ReluSlopes(neurons, np.zeros((1, len(neurons)), dtype=np.uint8))})
+    with pytest.raises(InputError, match="out of order or out of range"):
+        slopes.check({2: 9}, {})
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -151,6 +161,7 @@ def changed(path: Path, **arrays: np.ndarray) -> None:
         {"case0/tables": lambda array: array + 1},
         {"case0/tables": lambda array: array[:2]},
         {"case0/shared0/rows": lambda array: array * 0 + 10**9},
+        {"case0/shared0/rows": lambda array: array * 0 - 1},
         {"cases": lambda array: array + 1},
     ],
 )
