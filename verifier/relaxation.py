@@ -29,10 +29,11 @@ def relu_lines(lower: Tensor, upper: Tensor, negative_slope: float, free: Tensor
         free: position of the lower slope of unstable neurons between ``negative_slope`` (0) and 1 (1);
             None picks the end with the smaller area.
     """
+    total = lower + upper
     # what is not a number counts as open, and makes the lines none either
-    unstable = ~((lower >= 0) | (upper <= 0))
+    unstable = ~((lower >= 0) | (upper <= 0)) | total.isnan()
     # also right where the sign is not open: the end with the smaller area is the one slope there
-    stable = _slope(negative_slope, (lower + upper > 0).to(upper.dtype))
+    stable = _slope(negative_slope, (total > 0).to(upper.dtype))
     rise = upper - negative_slope * lower if negative_slope else upper
     chord = rise / torch.where(unstable, upper - lower, 1.0)
     upper_slope = torch.where(unstable, chord, stable)

@@ -56,6 +56,6 @@ def test_brisk_steps_leave_the_bounds_of_values_and_what_is_proved(scene):
 
 def test_bounds_that_are_no_numbers_give_no_lines():
     nan, one = torch.tensor([float("nan")]), torch.ones(1)
-    for low, high in ((nan, one), (-one, nan), (nan, nan)):
+    for low, high in ((nan, one), (-one, nan), (nan, nan), (one, nan), (nan, -one)):
         lines = relu_lines(low, high, 0.0)
         assert not torch.isfinite(lines.upper_slope + lines.upper_shift).any()
