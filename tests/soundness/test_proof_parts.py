@@ -89,23 +89,24 @@ def check_parts(problem: Problem, seed: int, points: int) -> None:
             assert sought <= Fraction(total)
 
 
-@settings(max_examples=40, deadline=None)
-@given(SEEDS)
-def test_no_point_exceeds_any_parts_and_what_is_left(seed):
+def check_seed(seed: int, points: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         problem = problem_of(seed, Path(folder))
         if problem is not None:
-            check_parts(problem, seed, 4)
+            check_parts(problem, seed, points)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS)
+def test_no_point_exceeds_any_parts_and_what_is_left(seed):
+    check_seed(seed, 4)
 
 
 @pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(SEEDS)
 def test_no_point_exceeds_many_more_parts(seed):
-    with tempfile.TemporaryDirectory() as folder:
-        problem = problem_of(seed, Path(folder))
-        if problem is not None:
-            check_parts(problem, seed, 8)
+    check_seed(seed, 8)
 
 
 def lowest_total(problem: Problem, seed: int, rounds: int) -> float:
