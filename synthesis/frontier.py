@@ -1,8 +1,9 @@
 """Steps beyond the linear bounds: proposals that only a complete engine can prove, sized by what it managed before.
 
-Two kinds of proposals. Rows of the linear bounds that are allowed to exceed zero a little lead to epsilons that are
-larger and still easy to prove; how much they may exceed grows with every proof and falls with every failure. And
-points between the best vector and the one that the no-goods leave possible at most, where few bands are tied.
+Three kinds of proposals. Multiples of the best vector. Rows of the linear bounds that are allowed to exceed zero a
+little lead to epsilons that are larger and still easy to prove; how much they may exceed grows with every proof and
+falls with every failure. And points between the best vector and the one that the no-goods leave possible at most,
+where few bands are tied.
 """
 
 from dataclasses import dataclass
