@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import torch
 from torch import Tensor
@@ -35,6 +36,17 @@ class Rates:
 # larger steps settle sooner: weights that begin on the wrong atom took 100 steps at 0.05 and take 20.
 NEXT = Rates(0.1, 0.05, 0.95)
 FIRST = Rates(0.3, 0.3, 0.9)
+
+
+class Settling(Enum):
+    """Which parameters of a sub-problem stay when its steps end.
+
+    LAST: the last ones, unless they are worse than the first: children get further from them than from the best.
+    BEST: those of the lowest bound, where the sub-problem's own bound is part of a proof.
+    """
+
+    LAST = auto()
+    BEST = auto()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +105,7 @@ class Ascent:
         free: Sequence[GroupFreedom],
         rates: Rates = NEXT,
         *,
-        returns: bool = False,
+        settling: Settling | None = None,
     ) -> None:
         """Take over ``free`` and the objective's weights, which are changed in place.
 
@@ -103,10 +115,10 @@ class Ascent:
             phases: decisions.
             free: parameters.
             rates: of the steps.
-            returns: whether :meth:`settled` goes back where steps ended above where they began.
+            settling: what :meth:`settled` leaves; None where it is not called.
         """
         self.bounds = bounds
-        self._returns = returns
+        self._settling = settling
         self.objective = objective
         self.phases = tuple(phases)
         self.free = tuple(free)
@@ -137,7 +149,7 @@ class Ascent:
         Parameters of sub-problems below the target stay as they are: they are what proves it.
         """
         sweep = self.sweep()
-        if self._returns:
+        if self._settling is not None:
             self._remember(sweep.bounds)
         self.best = torch.minimum(self.best, sweep.bounds)
         still = (self.best >= target).to(self.best.dtype)
@@ -151,14 +163,13 @@ class Ascent:
         return False
 
     def settled(self) -> Sweep:
-        """Bounds at the end: sub-problems that it left above their first bound have the parameters of their best one.
-
-        Others keep the last ones, from which children get further than from the best.
-        """
+        """Bounds at the end, with the parameters that stay; see :class:`Settling`."""
         sweep = self.sweep()
-        if self._start is None or not bool((sweep.bounds > self._start).any()):
+        if self._start is None:
             return sweep
-        worse = sweep.bounds > self._start
+        worse = sweep.bounds > (self.best if self._settling is Settling.BEST else self._start)
+        if not bool(worse.any()):
+            return sweep
         for parameter, best in zip(self._parameters(), self._at_best, strict=True):
             parameter.copy_(torch.where(worse, best, parameter))
         return self.sweep()

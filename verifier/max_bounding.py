@@ -12,7 +12,7 @@ from .affine import IndexArray
 from .bounds_engine import SHARE_OF_OTHERS
 from .budget import Budget
 from .linear_bounds import WIDENING
-from .max_ascent import NEXT, Ascent, Objective, Rates, default_freedom
+from .max_ascent import NEXT, Ascent, Objective, Rates, Settling, default_freedom
 from .max_bounds import MaxBounds, Sweep
 from .max_domains import MOST_MULTIPLIER, Domain, Kept, Layout, freedom_of, phases_of, winners_of
 from .max_groups import FLOOR, GroupFreedom, Phases
@@ -94,13 +94,14 @@ class Bounding:
         margin: float,
         budget: Budget,
         rates: Rates = NEXT,
+        settling: Settling = Settling.LAST,
     ) -> Bounded:
         """Optimise the parameters of a batch until all bounds are below ``-margin`` or the steps are spent."""
         winners = winners_of(self.fast, self.layout, domains)
         phases = phases_of(self.fast, self.layout, winners)
         objective = self.objective(self.fast, domains)
         free = freedom_of(self.fast, self.layout, domains)
-        ascent = Ascent(self.fast, objective, phases, free, rates, returns=True)
+        ascent = Ascent(self.fast, objective, phases, free, rates, settling=settling)
         for _ in range(steps):
             if budget.exhausted or ascent.step(-2 * margin):
                 break

@@ -1,7 +1,8 @@
 """The branch-and-bound engine: refute, one by one, the sets of atoms that bounds left open."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from math import comb
 
@@ -20,7 +21,7 @@ from .max_record import leaves_of
 from .max_search import SearchEnd, SearchSettings
 from .max_tighten import tighten_program
 from .network import Network
-from .part_record import PartsProof, cut_of
+from .part_record import PartsProof, cut_of, has_provable_windows
 from .proof_record import Recorder
 from .property import Clause
 from .set_search import SetSearch
@@ -124,6 +125,8 @@ class Branching:
         self._clause = clause
         self._known = known
         self._settings = settings or SearchSettings()
+        if recording is not None:
+            self._settings = replace(self._settings, windows=partial(has_provable_windows, network))
         self._device = device
         self._recording = recording
         self._state: _State | None = None

@@ -6,6 +6,7 @@ do, which close soonest.
 """
 
 from bisect import insort
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +17,7 @@ from .budget import Budget
 from .max_bounding import Bounded, Bounding
 from .max_branching import children, choose_nodes
 from .max_domains import Domain
+from .max_program import MaxProgram
 from .part_record import PartsProof
 
 # Numbers per tensor of a batch (32 MB in float32): larger ones leave the caches and gain nothing.
@@ -39,6 +41,7 @@ class SearchSettings:
         tighten_steps: the same on the bounds of inner values.
         candidates: nodes that are tried by a quick bound before one is split.
         memory: ceiling in bytes on what open sub-problems keep.
+        windows: whether parts with such a program may take ReLUs over its first windows as they are.
     """
 
     batch: int = 256
@@ -49,6 +52,7 @@ class SearchSettings:
     tighten_steps: int = 8
     candidates: int = 4
     memory: int = 1 << 30
+    windows: Callable[[MaxProgram], bool] = lambda program: True
 
 
 class SearchEnd(StrEnum):

@@ -94,21 +94,28 @@ def _objective(network: Network, program: MaxProgram) -> tuple[IndexArray, Float
 
 
 def _joint(network: Network, program: MaxProgram, windows: Sequence[IndexArray]) -> IndexArray:
-    """ReLUs (neurons, 3) that are taken as they are.
-
-    What looks like one but is a pool keeps its lines; so does one that reads other ReLUs or pools, which the search
-    knew to be stable: the checker takes only functions of the input as they are.
-    """
+    """ReLUs (neurons, 3) that are taken as they are."""
     rows = [np.zeros((0, 3), dtype=np.int64)]
-    relaxed = Program.of(network).relaxed()
     for number, nodes in enumerate(windows):
         group = program.groups[0]
-        if isinstance(network.operators[group.value - 1], Relu) and group.source not in relaxed:
-            outputs = group.outputs[nodes]
-            rows.append(
-                np.stack([np.full(len(nodes), group.value), outputs, np.full(len(nodes), number)], axis=1)
-            )
+        outputs = group.outputs[nodes]
+        rows.append(
+            np.stack([np.full(len(nodes), group.value), outputs, np.full(len(nodes), number)], axis=1)
+        )
     return np.concatenate(rows)
+
+
+def has_provable_windows(network: Network, program: MaxProgram) -> bool:
+    """Whether the independent checker can take ReLUs over a program's first windows as they are, too.
+
+    What looks like a ReLU but is a pool keeps its lines there; so does one that reads other ReLUs or pools, which the
+    search knows to be stable: the checker takes only functions of the input as they are.
+    """
+    if not program.groups:
+        return False
+    group = program.groups[0]
+    is_relu = isinstance(network.operators[group.value - 1], Relu)
+    return is_relu and group.source not in Program.of(network).relaxed()
 
 
 def _size(network: Network, value: int) -> int:

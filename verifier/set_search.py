@@ -14,11 +14,11 @@ from .max_search import Search, SearchEnd, SearchOutcome, SearchSettings
 from .parts_search import PartsSearch
 
 # Work of the first turn of the whole, a tenth of a second; every round of turns is longer than the last one by this
-# factor. Turns of the parts are longer: where they win they win by more (turns of 3, 12 million against 10, 10: 0.6 to
-# 0.8 of the processor time on six of eight questions, 1.2 on two).
+# factor. Turns of the parts are so many times longer: where they win they win by more (four synthesis questions took
+# 7.8, 15, 5.8 and 7.3 s of processor time with 4 and 5.3, 12.5, 4.7 and 5.3 s with 12).
 FIRST_TURN = 3_000_000
 LONGER = 2
-PARTS_TURN = 4
+PARTS_TURN = 12
 
 
 class SetSearch:
