@@ -148,8 +148,8 @@ class Expansion:
             self.attack += stage.engine.startswith("falsify")
             self.bounds += stage.engine.startswith("bounds")
             self.bab += stage.engine.startswith("bab")
-            self.milp += stage.engine in ("milp", "cells")
-        self.complete += any(stage.engine.startswith(("bab", "milp", "cells")) for stage in result.stages)
+            self.milp += stage.engine == "milp"
+        self.complete += any(stage.engine.startswith(("bab", "milp")) for stage in result.stages)
         return result
 
     def _weights(self) -> FloatArray:

@@ -51,6 +51,21 @@ class Scope:
     shape: Shape
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Proof:
+    """A question and the answer that it holds.
+
+    Attributes:
+        epsilons: (layers,) of the question.
+        result: the answer.
+        slopes: at hand when it was asked.
+    """
+
+    epsilons: FloatArray
+    result: Result
+    slopes: BoundCertificate | None
+
+
 @dataclass(slots=True, eq=False)
 class Oracle:
     """Proofs, witnesses and no-goods of one run.
@@ -67,7 +82,7 @@ class Oracle:
         seeded: whether every band was attacked alone.
         turn: band that the last lesson put before the others.
         slopes: that may help the next proof, None for none.
-        proved_with: the slopes at the last proof.
+        proofs: of what was proved here.
     """
 
     scope: Scope
@@ -81,7 +96,7 @@ class Oracle:
     turn: int = 0
     seeded: bool = False
     slopes: BoundCertificate | None = None
-    proved_with: BoundCertificate | None = None
+    proofs: list[Proof] = field(default_factory=list)
 
     def is_known(self, epsilons: FloatArray) -> bool | None:
         """Whether epsilons (layers,) are known to be robust (True) or broken (False)."""
@@ -186,8 +201,7 @@ class Oracle:
             return Result(Verdict.UNKNOWN, str(error), "none", time.monotonic() - started)
         self.stages.extend(result.stages)
         if result.verdict is Verdict.HOLDS:
-            self.proven.append(epsilons)
-            self.proved_with = slopes
+            self._remember(Proof(epsilons, result, slopes))
         elif result.witness is not None:
             self.teach(result.witness.image[None], budget)
         return result
@@ -198,9 +212,16 @@ class Oracle:
         if result is None:
             return False
         self.stages.extend(result.stages)
-        self.proven.append(epsilons)
-        self.proved_with = self.slopes
+        self._remember(Proof(epsilons, result, self.slopes))
         return True
+
+    def proof_of(self, epsilons: FloatArray) -> Proof | None:
+        """The proof of exactly these epsilons (layers,), None where none was kept."""
+        return next((item for item in self.proofs if np.array_equal(item.epsilons, epsilons)), None)
+
+    def _remember(self, proof: Proof) -> None:
+        self.proven.append(proof.epsilons)
+        self.proofs.append(proof)
 
     def counts(self, bounds: int) -> Queries:
         """Questions by engine; ``bounds`` were asked outside."""
@@ -209,6 +230,6 @@ class Oracle:
             attack=sum(name.startswith("falsify") for name in names),
             bounds=bounds + sum(name.startswith("bounds") for name in names),
             bab=sum(name.startswith("bab") for name in names),
-            milp=sum(name in ("milp", "cells") for name in names),
+            milp=names.count("milp"),
             complete=self.complete,
         )

@@ -2,8 +2,8 @@
 
 Certified ascent on linear bounds first; then steps beyond them that the complete engines prove; then a witness for
 every layer that could still grow, and a bound on what any robust neighbourhood could reach. Every witness met on
-the way is made smaller and kept. Without an ascent, the loop of Mour (2023, section 3) expands and cuts instead. The
-last word is a fresh verification of the numbers that are returned.
+the way is made smaller and kept. Without an ascent, the loop of Mour (2023, section 3) expands and cuts instead. What
+is returned is what an engine was asked and has proved, to the last digit.
 """
 
 import time
@@ -15,11 +15,11 @@ import torch
 
 from ..errors import DisagreementError, PropertyError
 from ..verifier.budget import Budget
-from ..verifier.certificate import CERTIFIED, WINDOWED
+from ..verifier.certificate import CERTIFIED, WINDOWED, BoundCertificate
 from ..verifier.linear_bounds import LinearBounds
 from ..verifier.operators import FloatArray
 from ..verifier.portfolio import Engine, Notice, silent
-from ..verifier.result import Verdict
+from ..verifier.result import Result, Verdict
 from ..verifier.threads import few_threads
 from .ascent import Ascent
 from .bounding import approach, tighten_bound
@@ -41,20 +41,20 @@ from .search_region import FEW_BANDS
 from .weakest import Weakening
 
 # Share of the time for each phase; what one does not use the next one has.
-ASCENT_SHARE = 0.4
-POLISH_SHARE = 0.25
-FRONTIER_SHARE = 0.7
+ASCENT_SHARE = 0.2
+POLISH_SHARE = 0.1
+FRONTIER_SHARE = 0.8
 CLOSING_SHARE = 0.4
 BOUNDING_SHARE = 0.3
 # Polishing, each time after a search behind the windows, and what one has to gain for the next.
 POLISHES = 3
 WORTH_POLISHING = 0.01
-# Part of the time that is kept for the final verification of what the complete engines accepted.
-FINAL_SHARE = 0.25
+# The same, with few bands, for bringing the bound and the best vector near each other.
+APPROACH_SHARE = 0.9
 # For the bound from all no-goods at the end: it takes one or two for thousands of them.
 BOUND_SECONDS = 10.0
 # Engines whose proofs start from the kept slopes.
-WITH_SLOPES = (CERTIFIED, WINDOWED, "cells")
+WITH_SLOPES = (CERTIFIED, WINDOWED)
 # With few bands the no-goods' bound comes near enough to be worth steering by, and few steps find the proportions:
 # most of the time goes to the bound.
 FEW_BANDS_SHARE = 0.15
@@ -197,7 +197,7 @@ class _Run:
         oracle, settings = self._oracle, self._settings
         if not self._few_bands:
             return tighten_bound(oracle, settings.bounding, self._part(BOUNDING_SHARE))[0]
-        part = self._part(1.0 - FINAL_SHARE)
+        part = self._part(APPROACH_SHARE)
         frontier = Frontier(oracle, settings.frontier, self._observer("bound"), closing.epsilons)
         approach(oracle, settings.bounding, frontier, part)
         closing.epsilons = frontier.epsilons
@@ -307,23 +307,24 @@ class _Run:
     # --- the last word --------------------------------------------------------------------------------
 
     def _finally(self, epsilons: FloatArray) -> Certified | None:
-        """A fresh verification of exactly these numbers, by a verifier that has seen nothing yet."""
-        fresh = self._prover.fresh()
-        # Ctrl-C ends the search, not the proof of what it found, which takes as long as it took before
+        """The proof of exactly these numbers; where none was kept, a fresh one."""
+        known = self._oracle.proof_of(epsilons)
+        if known is not None:
+            return Certified(epsilons, known.result, _kept(known.result, known.slopes))
+        # Ctrl-C ends the search, not the proof of what it found
         budget = Budget(self._budget.deadline, clock=self._budget.clock)
         if self._budget.cancelled():
             budget = budget.at_most(self._settings.frontier.query_seconds)
+        fresh = Prover(self._problem.network, self._settings.verify)
         try:
-            slopes = self._oracle.proved_with
-            problem = self._problem.at(epsilons)
             ask = fresh.ask_beyond if fresh.is_complete else fresh.ask
-            result = ask(problem, budget, slopes)
+            result = ask(self._problem.at(epsilons), budget, self._oracle.slopes)
         except DisagreementError:
             # the linear bounds' certificate stands; what only this question would add is not worth an error
             return None
         if result.verdict is not Verdict.HOLDS:
             return None
-        return Certified(epsilons, result, slopes if result.engine in WITH_SLOPES else None)
+        return Certified(epsilons, result, _kept(result, self._oracle.slopes))
 
     # --- the answer -----------------------------------------------------------------------------------
 
@@ -364,3 +365,7 @@ class _Run:
             counts.milp + loop.milp,
             counts.complete + loop.complete,
         )
+
+
+def _kept(result: Result, slopes: BoundCertificate | None) -> BoundCertificate | None:
+    return slopes if result.engine in WITH_SLOPES else None
