@@ -1,8 +1,8 @@
 """Steps beyond the linear bounds: proposals that only a complete engine can prove, sized by what it managed before.
 
 Directions come from :mod:`~.between`: vectors that are large where branch and bound may still succeed. A step makes the
-one that was proved last larger by a share; where no direction is proved, the last proposal is cut once toward the best
-vector (Mour 2023, section 3), and steps get shorter. With few tied bands there are steps toward the vector that the
+one that was proved last larger by a share. A proposal that is not proved is cut once toward the best vector (Mour 2023,
+section 3), and the next direction takes a shorter step. With few tied bands there are steps toward the vector that the
 no-goods leave possible at most, too.
 """
 
@@ -20,20 +20,26 @@ from .objective import Goal, Objective
 from .oracle import Oracle
 from .rows import CertifiedRows
 
-# Steps along a direction: first and smallest one. A step of 5 % makes a question two to three times as hard.
-FIRST_STRETCH = 0.1
-SMALLEST_STRETCH = 0.01
+# Steps along a direction: first and smallest one, and by how much the next one is longer after a proof and shorter
+# without one. A step of 5 % makes a question two to three times as hard.
+FIRST_STRETCH = 0.05
+SMALLEST_STRETCH = 0.005
+STRETCH_UP, STRETCH_DOWN = 1.5, 0.5
+# What is left for a question has to be so much of what the first one had; what is cut gets as much.
+LEAST_SHARE = 0.25
 # Shares of the way from linear bounds to attacks at which directions are sought, and of the time for each: of 0, 0.5,
-# 0.75, 0.9 and 1 these two were proved furthest on six of seven images of DOUBLE-MNIST.
-DIRECTIONS = (0.5, 0.75)
+# 0.75, 0.9 and 1 those near these two were proved furthest on six of seven images of DOUBLE-MNIST.
+DIRECTIONS = (0.5, 0.8)
 DIRECTION_SHARE = 0.1
 # A direction is followed from where it is worth what the best vector is; so many bisections find that.
 BISECTIONS = 40
 # A proposal that is larger by less than this share is not worth a question.
 WORTHWHILE = 2e-3
-# Toward a vector, so many steps, the first of this share of the way: near the frontier questions get hard.
+# Toward a vector, so many steps at a time, the first of this share of the way, and by how much the next one is longer
+# after a proof and shorter without one: near the frontier questions get hard.
 STEPS = 4
-FIRST_STEP = 0.25
+FIRST_PACE = 0.25
+PACE_UP, PACE_DOWN = 2.0, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class FrontierSettings:
 
     questions: int = 24
     query_seconds: float = 30.0
-    query_share: float = 0.3
+    query_share: float = 0.2
     rounds: int = 40
 
 
@@ -77,6 +83,7 @@ class Frontier:
         self._cutting = cutting
         self._settings = settings
         self._on_size = on_size
+        self._pace = FIRST_PACE
         self.epsilons = start
 
     @property
@@ -88,13 +95,23 @@ class Frontier:
         return self._goal.value(self.epsilons)
 
     def beyond(self, rows: CertifiedRows | None, budget: Budget) -> None:
-        """Steps along directions that ``rows`` and attacks give, until even small ones fail."""
+        """Steps along directions that ``rows`` and attacks give, until even small ones fail.
+
+        Where a direction fails, the next one is asked about half the step: they rarely differ by more, and the time is
+        for few hard questions.
+        """
         self._tell()
         directions = self._directions(rows, budget)
-        step = FIRST_STRETCH
-        while step >= SMALLEST_STRETCH and self._may_ask(budget):
-            if not self._stretch(directions, step, budget):
-                step /= 2
+        longest, step = self._slice(budget), FIRST_STRETCH
+        while step >= SMALLEST_STRETCH and budget.remaining > LEAST_SHARE * longest and self._may_ask(budget):
+            proposal = self._along(directions[0], step)
+            if proposal is not None and self.try_vector(proposal, budget, longest):
+                step *= STRETCH_UP
+            else:
+                step *= STRETCH_DOWN
+                if proposal is not None:
+                    self._try_cut(proposal, budget, LEAST_SHARE * longest)
+                directions.append(directions.pop(0))
             self._tell()
 
     def _directions(self, rows: CertifiedRows | None, budget: Budget) -> list[FloatArray]:
@@ -107,21 +124,10 @@ class Frontier:
                 found += [] if vector is None else [vector]
         return found or [self.epsilons]
 
-    def _stretch(self, directions: list[FloatArray], step: float, budget: Budget) -> bool:
-        """Whether one of the directions was proved a step further; it is the first one then."""
-        proposal = None
-        for direction in tuple(directions):
-            found = self._along(direction, step)
-            if found is None or not self._may_ask(budget):
-                continue
-            proposal = found
-            if self.try_vector(proposal, budget):
-                directions.sort(key=lambda item: item is not direction)
-                return True
-        if proposal is None or self._cutting is None or not self._may_ask(budget):
-            return False
-        shape = self._oracle.scope.shape
-        return self.try_vector(shape.inside(cut(proposal, self.epsilons, self._cutting)), budget)
+    def _try_cut(self, proposal: FloatArray, budget: Budget, longest: float) -> None:
+        if self._cutting is not None and self._may_ask(budget):
+            shape = self._oracle.scope.shape
+            self.try_vector(shape.inside(cut(proposal, self.epsilons, self._cutting)), budget, longest)
 
     def _along(self, direction: FloatArray, step: float) -> FloatArray | None:
         """The direction's vector a step beyond the one that is worth what the best is, None where none is."""
@@ -139,17 +145,16 @@ class Frontier:
         self._on_size(0.0, self._goal.size(self.epsilons))
 
     def toward(self, target: FloatArray, budget: Budget) -> None:
-        """Steps on the way to ``target`` (layers,), of the shape; half as long after each that was not proved."""
-        done, step, start = 0.0, FIRST_STEP, self.epsilons
+        """Steps on the way to ``target`` (layers,), of the shape; their length goes on from the last ones."""
         for _ in range(STEPS):
             if not self._may_ask(budget):
                 return
-            proved = self.try_vector(start + min(1.0, done + step) * (target - start), budget)
-            done, step = (done + step, step) if proved else (done, step / 2)
+            proved = self.try_vector(self.epsilons + self._pace * (target - self.epsilons), budget)
+            self._pace = min(1.0, self._pace * (PACE_UP if proved else PACE_DOWN))
             self._tell()
 
-    def try_vector(self, epsilons: FloatArray, budget: Budget) -> bool:
-        """Whether a vector that is better was proved; it is the new best one then."""
+    def try_vector(self, epsilons: FloatArray, budget: Budget, longest: float | None = None) -> bool:
+        """Whether a vector that is better was proved, in ``longest`` seconds; it is the new best one then."""
         if not self._is_better(epsilons):
             return False
         known = self._oracle.is_known(epsilons)
@@ -157,7 +162,8 @@ class Frontier:
             weak = self._oracle.attack(epsilons, budget)
             known = False if weak.margins.max() >= 0 else None
         if known is None:
-            known = self._oracle.ask(epsilons, self._slice(budget), completely=True).verdict is Verdict.HOLDS
+            part = budget.at_most(self._slice(budget) if longest is None else longest)
+            known = self._oracle.ask(epsilons, part, completely=True).verdict is Verdict.HOLDS
         if known:
             self.epsilons = epsilons
         return known
@@ -169,8 +175,11 @@ class Frontier:
     def _may_ask(self, budget: Budget) -> bool:
         return not budget.exhausted and self._oracle.complete < self._settings.questions
 
-    def _slice(self, budget: Budget) -> Budget:
+    def _slice(self, budget: Budget) -> float:
+        """Seconds for one question."""
         longest = self._settings.query_seconds
-        if budget.remaining < np.inf:
-            longest = min(longest, self._settings.query_share * budget.remaining)
-        return budget.at_most(longest)
+        return (
+            min(longest, self._settings.query_share * budget.remaining)
+            if budget.remaining < np.inf
+            else longest
+        )
