@@ -146,7 +146,7 @@ def _measured(
     alpha_seconds: dict[Effort, float],
 ) -> Measured:
     seconds, values = _timed(partial(crown, 1), repeats=5)
-    batch_seconds, _ = _timed(partial(crown, batch), repeats=2)
+    batch_seconds, _ = _timed(partial(crown, batch), repeats=5)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     megabytes = peak / (2**20 if sys.platform == "darwin" else 2**10)
     return Measured(values[0], seconds, batch_seconds / batch, alpha, alpha_seconds, megabytes)
