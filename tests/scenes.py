@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 from mlverify.synthesis.layers import ObjectLayers
+from mlverify.synthesis.oracle import Oracle, Scope
 from mlverify.synthesis.problem import SynthesisProblem
+from mlverify.synthesis.prover import Prover
 from mlverify.synthesis.rows import CertifiedRows
+from mlverify.synthesis.weakest import Weakening
 from mlverify.verifier.decision import ranking
 from mlverify.verifier.linear_bounds import LinearBounds
 from mlverify.verifier.network import Network
 from mlverify.verifier.onnx_reader import load_network
+from mlverify.verifier.portfolio import Settings, Solver
 from mlverify.verifier.property import Clause, top_k
 from mlverify.verifier.region import Layered
 from mlverify.verifier.session import Judge
@@ -41,6 +45,14 @@ class Scene:
         linear = LinearBounds(self.network, dtype)
         sized = np.ones(self.count) if weights is None else weights
         return CertifiedRows(linear, self.image, self.layers.layers, sized, self.clause(k))
+
+    def oracle(self, problem: SynthesisProblem) -> Oracle:
+        """Of a run on the problem, with HiGHS on one thread."""
+        prover, where = Prover(self.network, Settings(Solver.HIGHS, 1)), problem.neighbourhood
+        clause = problem.question.clauses[0]
+        weakening = Weakening(prover.falsifier.module, where.image, where.layers, clause, 0)
+        scope = Scope(problem.at, where.image, where.layers, problem.goal, problem.allowed)
+        return Oracle(scope, prover, weakening)
 
     def samples(self, epsilons: NDArray[np.float64], number: int, seed: int) -> NDArray[np.float32]:
         """Images of the neighbourhood: uniform ones and corners, exactly inside."""

@@ -8,23 +8,13 @@ from mlverify.synthesis.bounding import BoundingSettings, approach
 from mlverify.synthesis.corner_attack import CornerAttack, CornerSettings
 from mlverify.synthesis.frontier import Frontier, FrontierSettings
 from mlverify.synthesis.objective import Objective
-from mlverify.synthesis.oracle import Oracle, Scope
-from mlverify.synthesis.prover import Prover
 from mlverify.synthesis.shape import Order, Shape
-from mlverify.synthesis.weakest import Weakening
 from mlverify.verifier.budget import Budget
-from mlverify.verifier.portfolio import Settings, Solver
-
-SETTINGS = Settings(Solver.HIGHS, 1)
 
 
 def oracle_of(scene, objective=Objective.WEIGHTED_SUM, shape=None):
-    problem = replace(scene.problem(), objective=objective, shape=shape or Shape.tied(scene.count, 2))
-    prover = Prover(scene.network, SETTINGS)
-    where, clause = problem.neighbourhood, problem.question.clauses[0]
-    weakening = Weakening(prover.falsifier.module, where.image, where.layers, clause, 0)
-    return Oracle(
-        Scope(problem.at, where.image, where.layers, problem.goal, problem.allowed), prover, weakening
+    return scene.oracle(
+        replace(scene.problem(), objective=objective, shape=shape or Shape.tied(scene.count, 2))
     )
 
 
