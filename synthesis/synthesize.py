@@ -43,9 +43,9 @@ from .weakest import Weakening
 # Share of the time for each phase; what one does not use the next one has.
 ASCENT_SHARE = 0.2
 POLISH_SHARE = 0.1
-FRONTIER_SHARE = 0.8
-CLOSING_SHARE = 0.4
-BOUNDING_SHARE = 0.3
+FRONTIER_SHARE = 0.85
+CLOSING_SHARE = 0.5
+BOUNDING_SHARE = 0.6
 # Polishing, each time after a search behind the windows, and what one has to gain for the next.
 POLISHES = 3
 WORTH_POLISHING = 0.01
