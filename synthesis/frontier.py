@@ -1,9 +1,9 @@
 """Steps beyond the linear bounds: proposals that only a complete engine can prove, sized by what it managed before.
 
-Directions come from :mod:`~.between`: vectors that are large where branch and bound may still succeed. A step makes the
-one that was proved last larger by a share. A proposal that is not proved is cut once toward the best vector (Mour 2023,
-section 3), and the next direction takes a shorter step. With few tied bands there are steps toward the vector that the
-no-goods leave possible at most, too.
+Directions come from :mod:`~.between`: vectors that are large where branch and bound may still succeed; the certified
+vector is the last of them. A step makes the one that was proved last larger by a share. A proposal that is not proved is
+cut once toward the best vector (Mour 2023, section 3), and the next direction takes a shorter step. With few tied bands
+there are steps toward the vector that the no-goods leave possible at most, too.
 """
 
 from dataclasses import dataclass
@@ -115,14 +115,14 @@ class Frontier:
             self._tell()
 
     def _directions(self, rows: CertifiedRows | None, budget: Budget) -> list[FloatArray]:
-        """Vectors (layers,), the best one itself where there are none between bounds and attacks."""
+        """Vectors (layers,): between bounds and attacks, and the best one itself."""
         found: list[FloatArray] = []
         if rows is not None and rows.best is not None and self._goal.objective is not Objective.MAX_MIN:
             for share in DIRECTIONS:
                 part = budget.at_most(DIRECTION_SHARE * budget.remaining)
                 vector = Between(self._oracle, rows, share).run(self._settings.rounds, part)
                 found += [] if vector is None else [vector]
-        return found or [self.epsilons]
+        return [*found, self.epsilons]
 
     def _try_cut(self, proposal: FloatArray, budget: Budget, longest: float) -> None:
         if self._cutting is not None and self._may_ask(budget):
