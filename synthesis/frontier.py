@@ -1,7 +1,7 @@
 """Steps beyond the linear bounds: proposals that only a complete engine can prove, sized by what it managed before.
 
 Directions come from :mod:`~.between`: vectors that are large where branch and bound may still succeed; the certified
-vector is the last of them. A step makes the one that was proved last larger by a share. A proposal that is not proved is
+vector is the last. A step makes the one that was proved last larger by a share. A proposal that is not proved is
 cut once toward the best vector (Mour 2023, section 3), and the next direction takes a shorter step. With few tied bands
 there are steps toward the vector that the no-goods leave possible at most, too.
 """
