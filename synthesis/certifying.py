@@ -24,7 +24,7 @@ STRETCHES = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Certified:
-    """Epsilons with a fresh proof."""
+    """Epsilons with their proof."""
 
     epsilons: FloatArray
     result: Result

@@ -155,6 +155,8 @@ class Frontier:
 
     def try_vector(self, epsilons: FloatArray, budget: Budget, longest: float | None = None) -> bool:
         """Whether a vector that is better was proved, in ``longest`` seconds; it is the new best one then."""
+        # sums of generators are rounded: bands that a linear program makes equal come out in the wrong order
+        epsilons = self._oracle.scope.shape.inside(epsilons)
         if not self._is_better(epsilons):
             return False
         known = self._oracle.is_known(epsilons)

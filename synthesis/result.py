@@ -59,8 +59,8 @@ class Synthesis:
     Attributes:
         epsilons: (layers,) largest perturbation per layer, pixel units.
         size: weighted sum of the epsilons.
-        proof: the fresh verification of exactly these epsilons; its verdict is always ``holds``.
-        certificate: slopes that the proof starts from, by themselves or with exact parts; None where it needs none.
+        proof: of exactly these epsilons; its verdict is always ``holds``.
+        certificate: slopes that the proof starts from; None where it needs none.
         objective: what was made large, and its value here.
         value: of the objective.
         upper_bound: no robust epsilons of the shape have a larger value; None where none was computed.

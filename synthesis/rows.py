@@ -130,8 +130,8 @@ class CertifiedRows:
         self.generators = self.shape.generators * self.shape.grows(weights)
         smallest_first = objective is Objective.MAX_MIN
         if smallest_first:
-            # the smallest epsilon of all is largest where all that count are the same
-            self.generators = (weights > 0).astype(np.float64)[:, None]
+            # the smallest epsilon of all is largest where all that count are the same, and what their shape lifts
+            self.generators = self.shape.spanned(weights > 0)[:, None]
         is_plain = self.shape.is_free and not smallest_first
         self._expansion = None if is_plain else linear.tensor(self.generators)
         self.growing = linear.tensor((self.generators.sum(axis=1) > 0).astype(np.float64))

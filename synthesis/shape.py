@@ -143,6 +143,13 @@ class Shape:
                 lifted = self.bands >= self.bands[layer]
         return np.where(lifted, np.maximum(epsilons, value), epsilons)
 
+    def spanned(self, layers: NDArray[np.bool_]) -> FloatArray:
+        """(layers,) the smallest vector of the shape that is 1 in ``layers`` (layers,), and 0 where it may be."""
+        found = np.zeros(len(self.bands))
+        for layer in np.flatnonzero(layers).tolist():
+            found = self.raised(found, layer, 1.0)
+        return found
+
     def grows(self, weights: FloatArray) -> NDArray[np.bool_]:
         """(count,) whether growing a generator adds to the size at all."""
         return np.asarray(self.generators.T @ weights > 0)

@@ -132,7 +132,7 @@ class _Run:
         return bounded and self._problem.allowed.count <= FEW_BANDS
 
     def _confirmed(self, grown: FloatArray, before: Certified) -> Certified:
-        """``grown`` with a fresh proof where it is worth more; else, or without one, what was certified before."""
+        """``grown`` with its proof where it is worth more; else, or without one, what was certified before."""
         known = before.epsilons
         wider = bool((grown >= known).all() and (grown > known).any())
         if not wider and self._value(grown) <= self._value(known):

@@ -78,7 +78,7 @@ class Account:
         Raises:
             DisagreementError: when onnxruntime and float64 have disagreed.
         """
-        self._raise_disagreement()
+        self.raise_disagreement()
         certificates: tuple[Certificate, ...] = ()
         if recorder is not None and recorder.proves(self._problem.property):
             certificates = (recorder.certificate(self._problem),)
@@ -106,7 +106,7 @@ class Account:
         Raises:
             DisagreementError: when onnxruntime and float64 have disagreed.
         """
-        self._raise_disagreement()
+        self.raise_disagreement()
         if self._budget.cancelled():
             reason = "interrupted"
         elif self._budget.exhausted:
@@ -118,8 +118,12 @@ class Account:
             Verdict.UNKNOWN, reason, engine, self._seconds(), self._bound(), None, tuple(self._stages)
         )
 
-    def _raise_disagreement(self) -> None:
-        """Only a replayed witness is worth anything once onnxruntime and float64 have disagreed."""
+    def raise_disagreement(self) -> None:
+        """Only a replayed witness is worth anything once onnxruntime and float64 have disagreed.
+
+        Raises:
+            DisagreementError: that one.
+        """
         if self._disagreement is not None:
             raise self._disagreement
 

@@ -164,6 +164,8 @@ class PartSearch:
         leaves = [replace(leaf, domain=domain) for leaf, domain in zip(self._open, sure, strict=True)]
         self._open = sorted(leaves, key=_KEY)
         self._stuck = self._confirmed(self._stuck)
+        # last: where something breaks this off before, bounds may be the old ones
+        self._sure = {domain.order for domain in (*sure, *self._stuck)}
 
     def _confirmed(self, leaves: list[Domain]) -> list[Domain]:
         new = [domain for domain in leaves if domain.order not in self._sure]
@@ -171,5 +173,4 @@ class PartSearch:
         for start in range(0, len(new), WIDTH):
             sure = self.bounding.confirmed(new[start : start + WIDTH], np.inf)
             found |= {domain.order: domain for domain in sure}
-        self._sure.update(found)
         return [found.get(domain.order, domain) for domain in leaves]

@@ -118,6 +118,15 @@ def test_weights_by_name_and_from_a_file(synth, files):
     assert result["size"] == pytest.approx(np.dot(result["weights"], result["epsilons"]))
 
 
+@pytest.mark.parametrize("shape", [("--tie", "2"), ("--order", "non-increasing")])
+def test_layers_of_weight_zero_that_their_shape_lifts(synth, run, files, shape):
+    (files / "w.txt").write_text("0 1 1 0 1 0")
+    synth("--objective", "max-min", "--weights", files / "w.txt", *shape, timeout="0.3")
+    assert document(files)["epsilons"][0] > 0
+    checked = run("check", files / "r.json", *QUICK)
+    assert checked.exit_code == ExitCode.HOLDS, checked.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

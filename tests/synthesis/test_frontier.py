@@ -132,3 +132,17 @@ def test_a_direction_that_can_not_be_worth_as_much_is_left_out(scene, monkeypatc
     assert found._along(one, 0.1) is None
     assert found._along(np.zeros(scene.count), 0.1) is None
     np.testing.assert_allclose(found._along(flat, 0.1), 0.55 * flat)
+
+
+@pytest.mark.parametrize("order", [Order.NON_INCREASING, Order.NON_DECREASING])
+def test_what_is_proved_has_the_shape_to_the_last_digit(scene, order):
+    """Sums of a linear program's steps do not, and ``mlverify check`` refuses what has not."""
+    shape = Shape(np.arange(scene.count), order)
+    oracle = scene.oracle(replace(scene.problem(), shape=shape))
+    rounded = np.full(scene.count, 1e-3)
+    rounded[::2] = np.nextafter(1e-3, 1.0)
+    assert (shape.inside(rounded) != rounded).any()
+    found = Frontier(oracle, FrontierSettings(), ignore, np.zeros(scene.count))
+    assert found.try_vector(rounded, Budget())
+    np.testing.assert_array_equal(shape.inside(found.epsilons), found.epsilons)
+    assert oracle.proof_of(found.epsilons).result.verdict is Verdict.HOLDS

@@ -62,6 +62,20 @@ def test_every_expansion_that_reaches_a_value_contains_the_raised_vector(shape):
             assert (raised <= larger).all()
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_some_layers_lift_no_more_than_the_shape_asks_for(shape):
+    for chosen in np.ndindex((2,) * 6):
+        layers = np.array(chosen, dtype=bool)
+        spanned = shape.spanned(layers)
+        np.testing.assert_array_equal(shape.inside(spanned), spanned)
+        assert (spanned[layers] == 1).all()
+        # whatever else has the shape and these layers has all of it
+        assert all(
+            shape.inside(1.0 - np.eye(6)[layer])[layers].min(initial=1) < 1
+            for layer in np.flatnonzero(spanned)
+        )
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mlverify.verifier import part_search
 from mlverify.verifier.affine import AffineMap
 from mlverify.verifier.bounds_engine import BoundsEngine
 from mlverify.verifier.budget import Budget
@@ -21,6 +22,7 @@ from mlverify.verifier.max_search import Search, SearchEnd, SearchSettings
 from mlverify.verifier.max_tighten import tighten_program
 from mlverify.verifier.onnx_reader import load_network
 from mlverify.verifier.part_prices import cut_objective
+from mlverify.verifier.part_search import PartSearch
 from mlverify.verifier.parts_search import PartsSearch
 from mlverify.verifier.property import top_k
 from mlverify.verifier.region import Region
@@ -212,3 +214,26 @@ def test_parts_that_were_not_prepared_prove_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         search.run(Budget())
     assert search.run(Budget()).end is not SearchEnd.REFUTED
+
+
+def test_a_confirmation_that_was_broken_off_is_made_again(tmp_path, monkeypatch):
+    """Bounds found in float32 alone must not pass for those in float64 afterwards."""
+    *_, program = programs(tmp_path, TILES, 0, 0.1)
+    bounding, root = whole_root(program, [0])
+    cut = cut_objective(bounding, root)
+    part = PartSearch(cut.parts[0], cut.roots[0], SearchSettings())
+    for _ in range(2):
+        part.advance(Budget())
+    true = part.bounding.confirmed(part.tree.leaves, np.inf)
+    part._open = [replace(leaf, domain=replace(leaf.domain, bound=-1e9)) for leaf in part._open]
+
+    def broken(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part_search, "replace", broken)
+        with pytest.raises(KeyboardInterrupt):
+            part.confirm()
+    for _ in range(2):
+        part.confirm()
+        assert sorted(leaf.bound for leaf in part.tree.leaves) == sorted(leaf.bound for leaf in true)

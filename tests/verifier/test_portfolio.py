@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from mlverify.errors import SolverUnavailableError
+from mlverify.errors import DisagreementError, SolverUnavailableError
 from mlverify.verifier import milp_turn, portfolio, run
 from mlverify.verifier.budget import Budget
 from mlverify.verifier.falsify import AttackOutcome
@@ -151,6 +151,49 @@ def test_with_two_threads_the_first_proof_ends_the_other(
     )
     assert (result.verdict, result.engine) == (Verdict.HOLDS, engine)
     assert result.seconds < 50
+
+
+class Slow(Proves):
+    """It proves as well, but only when the MILP beside it has ended."""
+
+    def advance(self, budget):
+        while self.asked and not budget.exhausted:
+            pass
+        return super().advance(budget)
+
+
+def two_threads(scene, monkeypatch, candidate):
+    """Branch and bound proves while the MILP beside it has found a candidate."""
+
+    def found(self, problem, known, clause, budget):
+        return MilpOutcome(MilpVerdict.CANDIDATE, "found", 1.0, candidate, 1.0, None, 0.0, 0)
+
+    monkeypatch.setattr(run, "SHORT_SECONDS", 0.01)
+    monkeypatch.setattr(run, "Branching", Slow)
+    monkeypatch.setattr(Verifier, "solve_milp", found)
+    verifier = Verifier(scene.network, replace(HIGHS, threads=2))
+    return verifier.verify(problem(scene, BROKEN), Budget.of_seconds(20.0))
+
+
+def test_a_proof_beside_a_witness_is_an_error(scene, monkeypatch):
+    witness = Verifier(scene.network, HIGHS).verify(problem(scene, BROKEN)).witness
+    monkeypatch.setattr(portfolio.Falsifier, "search", nothing_found)
+    with pytest.raises(DisagreementError, match="branch and bound proved the property and the MILP found"):
+        two_threads(scene, monkeypatch, witness.image.astype(np.float64))
+
+
+def test_a_proof_beside_a_candidate_that_was_none_stands(scene, helpless, monkeypatch):
+    found = two_threads(scene, monkeypatch, scene.image.astype(np.float64))
+    assert (found.verdict, found.engine) == (Verdict.HOLDS, "bab")
+
+
+def test_a_proof_beside_a_replay_in_which_onnxruntime_differs_is_an_error(scene, helpless, monkeypatch):
+    def differs(self, problem, point, seed, budget):
+        raise DisagreementError("onnxruntime and float64 differ")
+
+    monkeypatch.setattr(portfolio.Falsifier, "refine", differs)
+    with pytest.raises(DisagreementError, match="onnxruntime and float64 differ"):
+        two_threads(scene, monkeypatch, scene.image.astype(np.float64))
 
 
 def test_with_two_threads_both_get_all_the_time(scene, helpless, monkeypatch):
