@@ -62,7 +62,7 @@ class Oracle(Protocol):
 
 
 class Expansion:
-    """One run of the loop; afterwards ``epsilons`` is the largest robust vector it verified."""
+    """One run of the loop; afterwards ``epsilons`` is the largest robust vector it verified, and ``proof`` says so."""
 
     def __init__(
         self,
@@ -96,6 +96,7 @@ class Expansion:
         self._cutting = cutting
         self._settings = settings
         self.epsilons = np.zeros_like(goal.weights)
+        self.proof: Result | None = None
         self.attack = self.bounds = self.bab = self.milp = self.complete = 0
 
     @property
@@ -130,8 +131,9 @@ class Expansion:
         for _ in range(1 + self._settings.cuts):
             if budget.exhausted or self._goal.value(candidate) <= self.value:
                 return False
-            if self._ask(candidate, budget).verdict is Verdict.HOLDS:
-                self.epsilons = candidate
+            result = self._ask(candidate, budget)
+            if result.verdict is Verdict.HOLDS:
+                self.epsilons, self.proof = candidate, result
                 return True
             candidate = self._shape.inside(cut(candidate, self.epsilons, cutting))
         return False

@@ -201,7 +201,7 @@ class Oracle:
             return Result(Verdict.UNKNOWN, str(error), "none", time.monotonic() - started)
         self.stages.extend(result.stages)
         if result.verdict is Verdict.HOLDS:
-            self._remember(Proof(epsilons, result, slopes))
+            self.remember(Proof(epsilons, result, slopes))
         elif result.witness is not None:
             self.teach(result.witness.image[None], budget)
         return result
@@ -212,14 +212,15 @@ class Oracle:
         if result is None:
             return False
         self.stages.extend(result.stages)
-        self._remember(Proof(epsilons, result, self.slopes))
+        self.remember(Proof(epsilons, result, self.slopes))
         return True
 
     def proof_of(self, epsilons: FloatArray) -> Proof | None:
         """The proof of exactly these epsilons (layers,), None where none was kept."""
         return next((item for item in self.proofs if np.array_equal(item.epsilons, epsilons)), None)
 
-    def _remember(self, proof: Proof) -> None:
+    def remember(self, proof: Proof) -> None:
+        """Keep a proof."""
         self.proven.append(proof.epsilons)
         self.proofs.append(proof)
 

@@ -31,7 +31,7 @@ from .lexicographic import grow_in_order
 from .maximality import Closing
 from .nogoods import UpperBound
 from .objective import Objective, degenerate
-from .oracle import Oracle, Scope
+from .oracle import Oracle, Proof, Scope
 from .polish import polish
 from .problem import Phase, SynthesisProblem, SynthesisSettings, no_progress
 from .prover import Prover
@@ -179,9 +179,10 @@ class _Run:
             scope.shape,
         )
         self._expansion.run(frontier.epsilons, budget, self._observer("expand"))
-        if self._expansion.value > scope.goal.value(frontier.epsilons):
+        proof = self._expansion.proof
+        if proof is not None and self._expansion.value > scope.goal.value(frontier.epsilons):
             frontier.epsilons = self._expansion.epsilons
-            self._oracle.proven.append(frontier.epsilons)
+            self._oracle.remember(Proof(frontier.epsilons, proof, None))
 
     def _closed(self, closing: Closing) -> None:
         part = self._part(FEW_BANDS_SHARE if self._few_bands else CLOSING_SHARE)
