@@ -48,7 +48,7 @@ class Between:
         """
         self._weakening = oracle.weakening
         self._goal, self._shape = oracle.scope.goal, oracle.scope.shape
-        self._rows = rows.relaxed(0.0)
+        self._rows = rows.copied()
         self._optimiser = self._rows.optimiser(SLOPE_SPEED)
         self._share = share
         self._points: NDArray[np.float32] = self._weakening.corners(KEPT)

@@ -143,7 +143,6 @@ class CertifiedRows:
         self.shares = torch.zeros(0)
         self.best: SearchPoint | None = None
         self.queries = 0
-        self.allowance = 0.0
         self.share: WindowShare | None = None
         self._windows: WindowBounds | None = None
         self._sure: LinearBounds | None = None
@@ -171,8 +170,7 @@ class CertifiedRows:
         bounds = self.bounds(epsilons)
         weights, offsets = mixed_rows(self.linear, self.clause, self.subsets, self.shares)
         free = None if self.slopes is None else self.slopes.rows
-        above = self.linear.upper(self.linear.network.output, weights.unsqueeze(0), bounds, free)[0] + offsets
-        return above - self.allowance
+        return self.linear.upper(self.linear.network.output, weights.unsqueeze(0), bounds, free)[0] + offsets
 
     def worst(self, epsilons: FloatArray) -> float:
         """The largest row, without gradients."""
@@ -204,12 +202,12 @@ class CertifiedRows:
         self.slopes = None if point.slopes is None else point.slopes.trainable()
         return self
 
-    def relaxed(self, allowance: float) -> "CertifiedRows":
-        """Rows that may exceed zero by ``allowance`` logits, from the best point on: proposals, not proofs."""
+    def copied(self) -> "CertifiedRows":
+        """The same rows with slopes of their own, from the best point on."""
         assert self.best is not None
         rows = CertifiedRows.__new__(CertifiedRows)
         rows.__dict__.update(self.__dict__)
-        rows.allowance, rows.queries = allowance, 0
+        rows.queries = 0
         return rows.restore(self.best)
 
     def look_behind(self, windows: WindowBounds, sure: LinearBounds) -> None:
