@@ -27,8 +27,8 @@ SMALLEST_STRETCH = 0.005
 STRETCH_UP, STRETCH_DOWN = 1.5, 0.5
 # What is left for a question has to be so much of what the first one had; what is cut gets as much.
 LEAST_SHARE = 0.25
-# Shares of the way from linear bounds to attacks at which directions are sought, and of the time for each: on six images
-# of DOUBLE-MNIST, four of them with defences, 0.5 or 0.75 was proved further than 1, and 0.5 first on five.
+# Shares of the way from linear bounds to attacks at which directions are sought, and of the time for each: on six
+# questions about DOUBLE-MNIST networks, four with defences, 0.5 or 0.75 was proved further than 1, 0.5 best on five.
 DIRECTIONS = (0.5, 0.8)
 DIRECTION_SHARE = 0.1
 # A direction is followed from where it is worth what the best vector is; so many bisections find that.
